@@ -353,3 +353,6 @@ impl<T> Timers<T> {
         Some(value)
     }
 }
+
+#[cfg(test)]
+mod tests;
