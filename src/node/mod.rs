@@ -9,6 +9,10 @@ use response::Response;
 
 /// What can happen to a node.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is handed over at once and never kept; a box would cost an allocation a request"
+)]
 pub enum Input<'a> {
     /// A client asks.
     Request {

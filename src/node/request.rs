@@ -13,6 +13,12 @@ pub struct StoreKey(pub [u8; 20]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LockId(pub [u8; 16]);
 
+impl LockId {
+    /// What a text that cannot be a lock id is read as. It matches nothing, for no lock ever gets it: 16 random bytes are all
+    /// zero once in 2^128 draws.
+    pub const FOREIGN: Self = Self([0; 16]);
+}
+
 /// A request that waits for its answer. The shell chooses it; unique among those not yet answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

@@ -36,6 +36,8 @@ pub struct StepTaken {
 /// One store of a read of many.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreView<'a> {
+    /// The name it was asked by.
+    pub name: &'a str,
     /// Its content.
     pub content: super::request::Content<'a>,
     /// Tag and time to live.
