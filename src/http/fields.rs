@@ -1,6 +1,6 @@
 //! The header fields that mean something here, in one table: one pass over a head sorts every line into it.
 
-/// A header field that somebody reads. All are singletons: a second line of one is an error.
+/// A header field that somebody reads. All but `Connection` are singletons: a second line of one is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Field {
@@ -48,5 +48,92 @@ pub enum Field {
 
 impl Field {
     /// How many there are.
-    pub const COUNT: usize = Self::Read as usize + 1;
+    pub const COUNT: usize = FIELDS.len();
+
+    /// The name as it is written in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        FIELDS[self as usize].1
+    }
+
+    /// The field of this name, in any case.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        let candidates = BY_LENGTH.get(name.len())?;
+        for &index in candidates {
+            let (field, text) = FIELDS.get(usize::from(index))?;
+            if name.eq_ignore_ascii_case(text.as_bytes()) {
+                return Some(*field);
+            }
+        }
+        None
+    }
+}
+
+/// Every field and its name, in the order of the enum.
+const FIELDS: [(Field, &str); 20] = [
+    (Field::Host, "Host"),
+    (Field::ContentLength, "Content-Length"),
+    (Field::TransferEncoding, "Transfer-Encoding"),
+    (Field::Connection, "Connection"),
+    (Field::Expect, "Expect"),
+    (Field::ContentType, "Content-Type"),
+    (Field::CustomerId, "X-Customer-ID"),
+    (Field::NotValidAfter, "BigBunny-Not-Valid-After"),
+    (Field::NotValidAfterMs, "BigBunny-Not-Valid-After-Ms"),
+    (Field::LockId, "BigBunny-Lock-ID"),
+    (Field::ReuseIfExists, "BigBunny-Reuse-If-Exists"),
+    (Field::CreateIfMissing, "BigBunny-Create-If-Missing"),
+    (Field::LockWait, "BigBunny-Lock-Wait"),
+    (Field::LockHold, "BigBunny-Lock-Hold"),
+    (Field::LockScope, "BigBunny-Lock-Scope"),
+    (Field::IfMatch, "If-Match"),
+    (Field::IfNoneMatch, "If-None-Match"),
+    (Field::IdempotencyKey, "Idempotency-Key"),
+    (Field::Durability, "BigBunny-Durability"),
+    (Field::Read, "BigBunny-Read"),
+];
+
+const LONGEST_NAME_BYTES: usize = 27;
+const MOST_OF_ONE_LENGTH: usize = 4;
+const NO_FIELD: u8 = u8::MAX;
+
+/// Which fields have a name of this length: most lines of a head are told apart by their length alone.
+static BY_LENGTH: [[u8; MOST_OF_ONE_LENGTH]; LONGEST_NAME_BYTES + 1] = {
+    let mut table = [[NO_FIELD; MOST_OF_ONE_LENGTH]; LONGEST_NAME_BYTES + 1];
+    let mut index = 0;
+    while index < FIELDS.len() {
+        assert!(FIELDS[index].0 as usize == index, "FIELDS stands in the order of the enum");
+        let row = &mut table[FIELDS[index].1.len()];
+        let mut column = 0;
+        while row[column] != NO_FIELD {
+            column += 1;
+        }
+        row[column] = index as u8;
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case_and_no_other() {
+        for (field, name) in FIELDS {
+            assert_eq!(Field::of(name.as_bytes()), Some(field));
+            assert_eq!(Field::of(name.to_ascii_lowercase().as_bytes()), Some(field));
+            assert_eq!(Field::of(name.to_ascii_uppercase().as_bytes()), Some(field));
+            assert_eq!(field.name(), name);
+            for index in 0..name.len() {
+                let mut other = name.as_bytes().to_vec();
+                other[index] = b'~';
+                assert_eq!(Field::of(&other), None);
+                assert_ne!(Field::of(&name.as_bytes()[..index]), Some(field), "a prefix of {name}");
+            }
+        }
+        assert_eq!(Field::of(b""), None);
+        assert_eq!(Field::of(&[b'x'; 300]), None);
+        assert_eq!(Field::of(b"Content_Length"), None);
+    }
 }

@@ -1,10 +1,40 @@
 //! Bytes to requests and responses to bytes, strictly after RFC 9112, as functions of slices. No sockets here.
 
+//!
+//! [`parse_head`] reads one request head, [`ChunkDecoder`] a chunked body, [`AnswerWriter`] writes answers. What each kind of
+//! input gets is the HTTP profile's table; an [`HttpError`] always closes the connection, and everything that leaves the
+//! framing certain (an unknown method, a bad path, a field that stands twice) travels in the [`Head`] for the API to refuse.
+
+mod answer;
+mod chunk;
+mod date;
 pub mod fields;
+mod head;
+mod target;
 
+pub use answer::{AnswerWriter, CONTINUE, write_error};
+pub use chunk::ChunkDecoder;
+pub use date::HttpDate;
 pub use fields::Field;
+pub use head::{HeadLimits, parse_head};
 
-/// A request method. Anything else that is a token is `Other`, answered `501`.
+/// Why a connection cannot go on: what is said before it is closed. Never holds anything of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpError {
+    /// `400`, `413`, `414`, `431`, `501` or `505`.
+    pub status: u16,
+    /// One line, without the line feed.
+    pub message: &'static str,
+}
+
+impl HttpError {
+    /// A malformed message.
+    const fn bad(message: &'static str) -> Self {
+        Self { status: 400, message }
+    }
+}
+
+/// A request method. Anything else that is a token is `Other`, answered `501`. `CONNECT` never gets here: it closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the methods are RFC 9110's own names")]
 pub enum Method {
@@ -14,7 +44,6 @@ pub enum Method {
     Put,
     Delete,
     Options,
-    Connect,
     Trace,
     Patch,
     Other,
@@ -40,6 +69,17 @@ pub enum BodyFraming {
     Chunked,
 }
 
+/// What the client expects before it sends the body (RFC 9110 section 10.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Nothing: no `Expect`, or HTTP/1.0, or no body that could wait.
+    None,
+    /// `100-continue`.
+    Continue,
+    /// Something unheard of: `417`.
+    Unknown,
+}
+
 /// The head of one request, borrowed from the input buffer.
 #[derive(Clone, Debug)]
 pub struct Head<'b> {
@@ -53,13 +93,14 @@ pub struct Head<'b> {
     pub version: Version,
     /// How the body is delimited.
     pub body: BodyFraming,
-    /// `Expect: 100-continue` in HTTP/1.1.
-    pub expects_continue: bool,
+    /// What the client waits for before it sends the body.
+    pub expectation: Expectation,
     /// The client allows another request on this connection.
     pub keep_alive: bool,
-    /// The value of each field that means something, trimmed of SP and HTAB.
+    /// The value of each field that means something, trimmed of SP and HTAB. Of several lines of one, the first.
     pub fields: [Option<&'b [u8]>; Field::COUNT],
-    /// A field that stood twice though it may not (`Host`, `Content-Length` and `Transfer-Encoding` never get here: they close).
+    /// A field that stood twice though it may not (`Host`, `Content-Length` and `Transfer-Encoding` never get here:
+    /// they close; `Connection` may).
     pub repeated: Option<Field>,
 }
 

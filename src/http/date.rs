@@ -1,0 +1,129 @@
+//! The `Date` of answers: IMF-fixdate (RFC 9110 section 5.6.7), made anew only when the second changes.
+
+use crate::time::WallTime;
+
+/// The date of now as `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[derive(Clone, Debug)]
+pub struct HttpDate {
+    second: u64,
+    text: [u8; HttpDate::LENGTH],
+}
+
+const SECONDS_A_DAY: u64 = 86_400;
+/// 9999-12-31T23:59:59Z: the format has four digits for the year.
+const LAST_SECOND: u64 = 253_402_300_799;
+const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+impl HttpDate {
+    const LENGTH: usize = 29;
+
+    /// The date of `now`.
+    #[must_use]
+    pub fn new(now: WallTime) -> Self {
+        let second = (now.0 / 1000).min(LAST_SECOND);
+        Self { second, text: format(second) }
+    }
+
+    /// Makes it the date of `now`; cheap while the second is the same.
+    pub fn update(&mut self, now: WallTime) {
+        if (now.0 / 1000).min(LAST_SECOND) != self.second {
+            *self = Self::new(now);
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+fn format(second: u64) -> [u8; HttpDate::LENGTH] {
+    let days = second / SECONDS_A_DAY;
+    let of_day = second % SECONDS_A_DAY;
+    let (year, month, day) = civil(days);
+    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    text[0..3].copy_from_slice(DAYS[(days % 7) as usize]);
+    write_two(&mut text[5..7], day);
+    text[8..11].copy_from_slice(MONTHS[month as usize]);
+    write_two(&mut text[12..14], year / 100);
+    write_two(&mut text[14..16], year % 100);
+    write_two(&mut text[17..19], of_day / 3600);
+    write_two(&mut text[20..22], of_day / 60 % 60);
+    write_two(&mut text[23..25], of_day % 60);
+    text
+}
+
+fn write_two(text: &mut [u8], number: u64) {
+    text[0] = b'0' + (number / 10) as u8;
+    text[1] = b'0' + (number % 10) as u8;
+}
+
+/// Year, month (0 to 11) and day (1 to 31) of a day since 1970-01-01 in the Gregorian calendar. Years are counted from March, so
+/// that the leap day is the last of its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    // 719,468 days from 0000-03-01 to 1970-01-01; 146,097 days are 400 years.
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u64::from(from_march >= 10);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn text_at(second: u64) -> String {
+        String::from_utf8(HttpDate::new(WallTime(second * 1000 + 999)).as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn known_dates() {
+        assert_eq!(text_at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(text_at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(text_at(951_782_399), "Mon, 28 Feb 2000 23:59:59 GMT");
+        assert_eq!(text_at(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(text_at(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 GMT");
+        assert_eq!(text_at(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
+        assert_eq!(text_at(LAST_SECOND), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(text_at(u64::MAX / 1000 - 1), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        const LENGTHS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let (mut year, mut month, mut day) = (1970, 0, 1);
+        for days in 0..200_000 {
+            assert_eq!(civil(days), (year, month, day));
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = LENGTHS[month as usize] + u64::from(leap && month == 1);
+            day += 1;
+            if day > length {
+                (month, day) = (month + 1, 1);
+            }
+            if month == 12 {
+                (year, month) = (year + 1, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn update_changes_only_with_the_second() {
+        let mut date = HttpDate::new(WallTime(1_000));
+        date.update(WallTime(1_999));
+        assert_eq!(date.as_bytes(), b"Thu, 01 Jan 1970 00:00:01 GMT");
+        date.update(WallTime(2_000));
+        assert_eq!(date.as_bytes(), b"Thu, 01 Jan 1970 00:00:02 GMT");
+        date.update(WallTime(1_000));
+        assert_eq!(date.as_bytes(), b"Thu, 01 Jan 1970 00:00:01 GMT", "the wall clock may go back");
+    }
+}
