@@ -1,1 +1,441 @@
-//! Not here yet.
+//! Store ids: the text that stands for a store, sealed for its customer and site. The only user of AES-SIV and HKDF beside
+//! the peer link.
+//!
+//! A store id is `v1:KEYID:TOKEN`; the token is unpadded base64url (RFC 4648 section 5) of AES-128-SIV (RFC 5297) over
+//! `SHARD:UNIQUE`, the two parts of a [`StoreKey`] in unpadded base64url. The associated data is `storeid:v1:` and the
+//! customer; the key comes from the master key `KEYID` by HKDF-SHA256 (RFC 5869) without salt, its info being
+//! `storeid:v1:enc:`, the site and `:` unless sites are not verified, and the customer.
+//!
+//! This module owns the keys and what is derived from them, and checks their form. It does not know where they come from
+//! (flags, variables, files), and it does not check customers: whoever calls has done that, which is what bounds their length.
+//!
+//! # What the time to open an id tells
+//!
+//! Text that does not open costs the same whatever is wrong with it: one decoding of a whole token and one SIV opening that
+//! fails, if need be of a dummy. Tags are compared in constant time and base64 is decoded without tables. Not equal are: text
+//! that opens (the answer tells that anyway), the first use of a customer's key in a while, valid or not (it is derived then), and how
+//! many of a key id's bytes are right (key ids stand in every store id and are no secret).
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+use aes::Aes128Enc;
+use aes_siv::siv::{CmacSiv, IV_SIZE};
+use aes_siv::{KeyInit, Tag};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use hashbrown::HashTable;
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::node::request::StoreKey;
+
+/// Bytes of a master key.
+pub const MASTER_KEY_BYTES: usize = 32;
+/// The key of `--dev`, which everybody knows.
+pub const DEV_KEY: [u8; MASTER_KEY_BYTES] = {
+    let mut key = [0; MASTER_KEY_BYTES];
+    let mut index = 0;
+    while index < MASTER_KEY_BYTES {
+        key[index] = index as u8;
+        index += 1;
+    }
+    key
+};
+/// The key id of [`DEV_KEY`].
+pub const DEV_KEY_ID: &str = "0";
+/// Master keys a ring holds at most.
+pub const MAX_MASTER_KEYS: usize = 64;
+/// Derived keys kept at most, one a customer and master key; about 400 bytes each. Deriving one anew takes about a microsecond.
+pub const MAX_CACHED_CIPHERS: usize = 2048;
+/// Characters of a key id at most.
+pub const MAX_KEY_ID_CHARS: usize = 16;
+/// Characters of a site at most.
+pub const MAX_SITE_CHARS: usize = 16;
+
+const VERSION: &str = "v1:";
+const ASSOCIATED_DATA_PREFIX: &str = "storeid:v1:";
+const INFO_PREFIX: &str = "storeid:v1:enc:";
+
+/// Bytes of `SHARD`, and its characters in base64url.
+const SHARD_BYTES: usize = 8;
+const SHARD_CHARS: usize = 11;
+/// Bytes of `UNIQUE`, and its characters in base64url.
+const UNIQUE_BYTES: usize = 12;
+const UNIQUE_CHARS: usize = 16;
+/// Bytes of `SHARD:UNIQUE`.
+const PLAINTEXT_BYTES: usize = SHARD_CHARS + 1 + UNIQUE_CHARS;
+/// Bytes of a token, and its characters in base64url.
+const TOKEN_BYTES: usize = IV_SIZE + PLAINTEXT_BYTES;
+const TOKEN_CHARS: usize = (TOKEN_BYTES * 8).div_ceil(6);
+
+const _: () = assert!(SHARD_BYTES + UNIQUE_BYTES == size_of::<StoreKey>());
+const _: () = assert!((SHARD_BYTES * 8).div_ceil(6) == SHARD_CHARS && (UNIQUE_BYTES * 8).div_ceil(6) == UNIQUE_CHARS);
+/// A store id's characters at most.
+pub const MAX_STORE_ID_CHARS: usize = VERSION.len() + MAX_KEY_ID_CHARS + 1 + TOKEN_CHARS;
+
+/// AES-128-SIV. SIV never decrypts a block, so that only half of AES's key schedule is needed.
+type Siv = CmacSiv<Aes128Enc>;
+
+/// A key from which the keys of customers are derived.
+pub struct MasterKey {
+    /// `[0-9a-z][0-9a-z_-]{0,15}`.
+    pub id: String,
+    /// The secret.
+    pub key: Zeroizing<[u8; MASTER_KEY_BYTES]>,
+}
+
+impl MasterKey {
+    /// The key of `--dev`.
+    #[must_use]
+    pub fn dev() -> Self {
+        Self { id: DEV_KEY_ID.to_owned(), key: Zeroizing::new(DEV_KEY) }
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    /// The id alone.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MasterKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a set of master keys or a site. Says what to do and shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// No key at all.
+    NoKeys,
+    /// More than [`MAX_MASTER_KEYS`].
+    TooManyKeys,
+    /// An entry of the list, counted from 1, is not `ID:KEY`. It is not shown: it may be a key.
+    MalformedEntry {
+        /// Which.
+        entry: usize,
+    },
+    /// A key id is not `[0-9a-z][0-9a-z_-]{0,15}`. It is not shown: it may be a key.
+    MalformedId {
+        /// Which entry, counted from 1.
+        entry: usize,
+    },
+    /// A key is not 64 hexadecimal digits.
+    MalformedKey {
+        /// Its id.
+        id: String,
+    },
+    /// Two keys have the same id.
+    DuplicateId {
+        /// The id.
+        id: String,
+    },
+    /// No key has the id that was named as the current one.
+    UnknownCurrent {
+        /// The id.
+        id: String,
+    },
+    /// The site is not `[a-z0-9-]{1,16}`.
+    MalformedSite {
+        /// The site.
+        site: String,
+    },
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKeys => write!(formatter, "there is no store key; make one with `bbd keygen`"),
+            Self::TooManyKeys => write!(formatter, "there are more than {MAX_MASTER_KEYS} store keys; drop the oldest"),
+            Self::MalformedEntry { entry } => {
+                write!(formatter, "store key {entry} of the list is not ID:KEY, KEY being 64 hexadecimal digits")
+            }
+            Self::MalformedId { entry } => write!(
+                formatter,
+                "the id of store key {entry} of the list must be 1 to {MAX_KEY_ID_CHARS} of 0-9 a-z _ - and begin with a digit or letter"
+            ),
+            Self::MalformedKey { id } => {
+                write!(formatter, "store key {id:?} must be 64 hexadecimal digits; make one with `bbd keygen`")
+            }
+            Self::DuplicateId { id } => write!(formatter, "there are two store keys with the id {id:?}; rename one"),
+            Self::UnknownCurrent { id } => {
+                write!(formatter, "the current store key {id:?} is not among the store keys")
+            }
+            Self::MalformedSite { site } => {
+                write!(formatter, "the site {site:?} must be 1 to {MAX_SITE_CHARS} of a-z 0-9 -")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Reads `ID:KEY,ID:KEY,…`, each key being 64 hexadecimal digits; the entry `dev` means the key of `--dev`. White space
+/// around an entry is dropped, so that a file may end with a newline.
+///
+/// # Errors
+///
+/// The first thing that is wrong. That a current key is named and is among them is checked by [`KeyRing::new`].
+pub fn parse_store_keys(text: &str) -> Result<Vec<MasterKey>, KeyError> {
+    if text.trim().is_empty() {
+        return Err(KeyError::NoKeys);
+    }
+    let mut keys: Vec<MasterKey> = Vec::new();
+    for (index, entry) in text.split(',').enumerate() {
+        let key = parse_store_key(entry.trim(), index + 1)?;
+        if keys.iter().any(|other| other.id == key.id) {
+            return Err(KeyError::DuplicateId { id: key.id });
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+fn parse_store_key(text: &str, entry: usize) -> Result<MasterKey, KeyError> {
+    if text == "dev" {
+        return Ok(MasterKey::dev());
+    }
+    let (id, digits) = text.split_once(':').ok_or(KeyError::MalformedEntry { entry })?;
+    if !is_key_id(id) {
+        return Err(KeyError::MalformedId { entry });
+    }
+    let malformed = || KeyError::MalformedKey { id: id.to_owned() };
+    let digits: &[u8; MASTER_KEY_BYTES * 2] = digits.as_bytes().try_into().map_err(|_| malformed())?;
+    let mut key = Zeroizing::new([0; MASTER_KEY_BYTES]);
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |digit: u8| char::from(digit).to_digit(16).ok_or_else(malformed);
+        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+    }
+    Ok(MasterKey { id: id.to_owned(), key })
+}
+
+fn is_key_id(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+    (1..=MAX_KEY_ID_CHARS).contains(&id.len())
+        && allowed(id.as_bytes()[0])
+        && id.bytes().all(|byte| allowed(byte) || byte == b'_' || byte == b'-')
+}
+
+fn is_site(site: &str) -> bool {
+    (1..=MAX_SITE_CHARS).contains(&site.len())
+        && site.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase() || byte == b'-')
+}
+
+/// The master keys of a node, and the keys derived from them for the customers seen lately.
+pub struct KeyRing {
+    keys: RingKeys,
+    /// HKDF's info without the customer.
+    info_prefix: String,
+    ciphers: CipherCache,
+}
+
+/// Checked master keys, HKDF-Extract done: without a salt it is the same for all customers.
+struct RingKeys {
+    keys: Vec<RingKey>,
+    current: usize,
+}
+
+struct RingKey {
+    id: String,
+    hkdf: Hkdf<Sha256>,
+}
+
+impl RingKeys {
+    fn new(keys: Vec<MasterKey>, current_id: &str) -> Result<Self, KeyError> {
+        if keys.is_empty() {
+            return Err(KeyError::NoKeys);
+        }
+        if keys.len() > MAX_MASTER_KEYS {
+            return Err(KeyError::TooManyKeys);
+        }
+        for (index, key) in keys.iter().enumerate() {
+            if !is_key_id(&key.id) {
+                return Err(KeyError::MalformedId { entry: index + 1 });
+            }
+            if keys[..index].iter().any(|other| other.id == key.id) {
+                return Err(KeyError::DuplicateId { id: key.id.clone() });
+            }
+        }
+        let current = keys
+            .iter()
+            .position(|key| key.id == current_id)
+            .ok_or_else(|| KeyError::UnknownCurrent { id: current_id.to_owned() })?;
+        let extract = |key: MasterKey| {
+            let (mut pseudorandom_key, hkdf) = Hkdf::<Sha256>::extract(None, &*key.key);
+            pseudorandom_key.as_mut_slice().zeroize();
+            RingKey { id: key.id, hkdf }
+        };
+        Ok(Self { keys: keys.into_iter().map(extract).collect(), current })
+    }
+}
+
+impl KeyRing {
+    /// The ring that seals with the key `current_id` and opens with all of `keys`, for one site, or without a site
+    /// (`--disable-site-verification`).
+    ///
+    /// # Errors
+    ///
+    /// No keys or too many, a malformed or duplicate key id, an unknown current one, a malformed site.
+    pub fn new(keys: Vec<MasterKey>, current_id: &str, site: Option<&str>) -> Result<Self, KeyError> {
+        let info_prefix = match site {
+            Some(site) if !is_site(site) => return Err(KeyError::MalformedSite { site: site.to_owned() }),
+            Some(site) => format!("{INFO_PREFIX}{site}:"),
+            None => INFO_PREFIX.to_owned(),
+        };
+        Ok(Self { keys: RingKeys::new(keys, current_id)?, info_prefix, ciphers: CipherCache::default() })
+    }
+
+    /// Puts other keys in the place of the present ones, which stay if the new ones are refused.
+    ///
+    /// # Errors
+    ///
+    /// As for [`KeyRing::new`].
+    pub fn replace_keys(&mut self, keys: Vec<MasterKey>, current_id: &str) -> Result<(), KeyError> {
+        self.keys = RingKeys::new(keys, current_id)?;
+        self.ciphers = CipherCache::default();
+        Ok(())
+    }
+
+    /// Appends the id of a customer's store to `out`, sealed with the current key. Allocates nothing if `out` has
+    /// [`MAX_STORE_ID_CHARS`] to spare and the customer's key is cached.
+    pub fn seal(&mut self, customer: &str, key: &StoreKey, out: &mut Vec<u8>) {
+        let mut token = [0; TOKEN_BYTES];
+        let (tag, message) = token.split_at_mut(IV_SIZE);
+        let (shard, unique) = key.0.split_at(SHARD_BYTES);
+        message[SHARD_CHARS] = b':';
+        encode(shard, &mut message[..SHARD_CHARS]);
+        encode(unique, &mut message[SHARD_CHARS + 1..]);
+
+        let cipher = self.ciphers.get(&self.keys, &self.info_prefix, self.keys.current, customer);
+        let siv = cipher.siv.encrypt_inout_detached([&*cipher.associated_data], message.into());
+        tag.copy_from_slice(&siv.expect("one piece of associated data is not too many"));
+
+        let mut characters = [0; TOKEN_CHARS];
+        encode(&token, &mut characters);
+        out.extend_from_slice(VERSION.as_bytes());
+        out.extend_from_slice(self.keys.keys[self.keys.current].id.as_bytes());
+        out.push(b':');
+        out.extend_from_slice(&characters);
+    }
+
+    /// The store that an id stands for, if it is one of this customer's ids, of this site, sealed with a key of the ring. There is exactly
+    /// one text that opens to a store for each key of the ring. Allocates nothing if the customer's key is cached.
+    pub fn open(&mut self, customer: &str, text: &[u8]) -> Option<StoreKey> {
+        let named = split(text).and_then(|(id, token)| {
+            let key = self.keys.keys.iter().position(|key| key.id.as_bytes() == id)?;
+            Some((key, token))
+        });
+        // From here to the end of the SIV opening, what is wrong makes no difference: see the top of this file.
+        let (key, characters) = named.unwrap_or((self.keys.current, &[b'A'; TOKEN_CHARS]));
+        let mut token = [0; TOKEN_BYTES];
+        let is_decoded = Base64UrlUnpadded::decode(characters, &mut token).is_ok();
+        let (tag, message) = token.split_at_mut(IV_SIZE);
+        let tag = Tag::try_from(&*tag).ok()?;
+        let cipher = self.ciphers.get(&self.keys, &self.info_prefix, key, customer);
+        let is_authentic =
+            cipher.siv.decrypt_inout_detached([&*cipher.associated_data], (&mut *message).into(), &tag).is_ok();
+        if named.is_some() && is_decoded && is_authentic { read_plaintext(message) } else { None }
+    }
+}
+
+/// Splits an id into key id and token.
+fn split(text: &[u8]) -> Option<(&[u8], &[u8; TOKEN_CHARS])> {
+    let (before, token) = text.strip_prefix(VERSION.as_bytes())?.split_last_chunk()?;
+    Some((before.strip_suffix(b":")?, token))
+}
+
+/// Reads `SHARD:UNIQUE`.
+fn read_plaintext(plaintext: &[u8]) -> Option<StoreKey> {
+    let (shard, rest) = plaintext.split_at_checked(SHARD_CHARS)?;
+    let unique = rest.strip_prefix(b":")?;
+    let mut key = [0; SHARD_BYTES + UNIQUE_BYTES];
+    let (key_shard, key_unique) = key.split_at_mut(SHARD_BYTES);
+    Base64UrlUnpadded::decode(shard, key_shard).ok()?;
+    Base64UrlUnpadded::decode(unique, key_unique).ok()?;
+    Some(StoreKey(key))
+}
+
+/// Writes unpadded base64url into a buffer of just its length.
+fn encode(bytes: &[u8], characters: &mut [u8]) {
+    let written = Base64UrlUnpadded::encode(bytes, characters).map(str::len);
+    assert_eq!(written, Ok(characters.len()), "the buffer has the length of what is written");
+}
+
+/// What is derived for one customer from one master key.
+struct CustomerCipher {
+    /// The index of the master key.
+    key: usize,
+    /// [`ASSOCIATED_DATA_PREFIX`] and the customer.
+    associated_data: Box<str>,
+    siv: Siv,
+}
+
+/// The ciphers used lately, at most [`MAX_CACHED_CIPHERS`]. A new one takes the place of the oldest.
+#[derive(Default)]
+struct CipherCache {
+    /// Customers are chosen by clients, so they are hashed with a random key; it shows in nothing but time.
+    hasher: RandomState,
+    ciphers: Vec<CustomerCipher>,
+    /// Indices of `ciphers` by key and customer.
+    table: HashTable<u32>,
+    /// Once the cache is full, the oldest entry.
+    oldest: usize,
+}
+
+impl CipherCache {
+    /// The cipher of a customer, derived from the master key `key` of `keys` if it is not there.
+    fn get(&mut self, keys: &RingKeys, info_prefix: &str, key: usize, customer: &str) -> &mut CustomerCipher {
+        let hash = self.hasher.hash_one((key, customer));
+        let found = self.table.find(hash, |&index| {
+            let cipher = &self.ciphers[index as usize];
+            cipher.key == key && cipher.customer() == customer
+        });
+        let index = match found {
+            Some(&index) => index as usize,
+            None => self.insert(derive(&keys.keys[key], key, info_prefix, customer), hash),
+        };
+        &mut self.ciphers[index]
+    }
+
+    fn insert(&mut self, cipher: CustomerCipher, hash: u64) -> usize {
+        let index = if self.ciphers.len() < MAX_CACHED_CIPHERS {
+            self.ciphers.push(cipher);
+            self.ciphers.len() - 1
+        } else {
+            let index = self.oldest;
+            self.oldest = (index + 1) % MAX_CACHED_CIPHERS;
+            let old_hash = hash_of(&self.hasher, &self.ciphers[index]);
+            if let Ok(entry) = self.table.find_entry(old_hash, |&other| other as usize == index) {
+                entry.remove();
+            }
+            self.ciphers[index] = cipher;
+            index
+        };
+        self.table.insert_unique(hash, index as u32, |&other| hash_of(&self.hasher, &self.ciphers[other as usize]));
+        index
+    }
+}
+
+fn hash_of(hasher: &RandomState, cipher: &CustomerCipher) -> u64 {
+    hasher.hash_one((cipher.key, cipher.customer()))
+}
+
+impl CustomerCipher {
+    fn customer(&self) -> &str {
+        &self.associated_data[ASSOCIATED_DATA_PREFIX.len()..]
+    }
+}
+
+/// HKDF-Expand for one customer.
+fn derive(master: &RingKey, key: usize, info_prefix: &str, customer: &str) -> CustomerCipher {
+    let mut siv_key = Zeroizing::new([0; 32]);
+    master
+        .hkdf
+        .expand_multi_info(&[info_prefix.as_bytes(), customer.as_bytes()], &mut *siv_key)
+        .expect("32 bytes are no more than 255 blocks of SHA-256");
+    CustomerCipher {
+        key,
+        associated_data: format!("{ASSOCIATED_DATA_PREFIX}{customer}").into(),
+        siv: Siv::new((&*siv_key).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
