@@ -1,11 +1,54 @@
 //! The state machine: stores, locks, counters, names, tombstones, limits. Pure: it knows no socket, clock, file, thread or
 //! environment. It is told what happened and what time it is, and says what to do.
+//!
+//! Where things are: `arena` and `store` are the memory; `customers`, `locks`, `kept` the books beside it; `gates` what every
+//! request passes; `stores`, `counters`, `modify`, `named` the operations; `timeouts` all that happens by itself.
+//!
+//! What the specification leaves open is decided so:
+//! - `cancel-modify` of a store that is gone is done: nobody holds its lock.
+//! - A step of 0, or one clamped to nothing, is a change all the same and raises the version; a rejected one is none.
+//! - A store past its expiry whose lock is still held can be completed by its holder, and deleted; to everybody else it is
+//!   expired, except that its name is in use: `create-by-name` is `NameExists`, `PUT` and increment by name `StoreLocked`.
+//! - With `If-Match`, what is missing or expired is `VersionMismatch` and nothing else.
+//! - An idempotency key whose first request still waits is `StoreLocked`; answers worth a retry are not kept.
+//! - Names made under a prefix while a long prefix delete runs may be deleted with it.
 
+mod arena;
+mod counters;
+mod customers;
+mod gates;
+mod kept;
+mod locks;
+mod modify;
+mod named;
+mod parked;
 pub mod request;
 pub mod response;
+mod store;
+mod stores;
+mod timeouts;
 
-use request::{ConnectionId, Request, RequestId};
-use response::Response;
+use std::collections::VecDeque;
+
+use self::arena::{Arena, Index};
+use self::customers::Customers;
+use self::gates::Admission;
+use self::kept::KeptAnswers;
+use self::locks::Locks;
+use self::parked::Parked;
+use self::request::{Condition, ConnectionId, Content, LockId, Operation, Request, RequestId, StoreKey};
+use self::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
+use self::store::{Entry, State};
+use self::timeouts::PrefixJob;
+use crate::time::{Instant, Now};
+use crate::wheel::{Timers, Wheel};
+
+pub use self::kept::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES};
+pub use self::store::{NAME_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, cost_of_new_bytes};
+pub use self::timeouts::{EXPIRED_REMEMBERED_MS, TOMBSTONE_KEPT_MS};
+
+/// Hash tables over which the stores are spread: a table that grows visits a thousandth of them.
+const STORE_INDEX_TABLES: usize = 1024;
 
 /// What can happen to a node.
 #[derive(Debug)]
@@ -32,7 +75,8 @@ pub enum Input<'a> {
 
 /// Where the node says what to do.
 pub trait Outbox {
-    /// Answers a request; every request that is not abandoned is answered exactly once.
+    /// Answers a request. Each is answered once at most, and every one that is not abandoned; a long prefix delete answers even
+    /// if its connection has gone.
     fn respond(&mut self, id: RequestId, response: Response<'_>);
 }
 
@@ -104,4 +148,345 @@ pub struct NodeStatus {
     pub rate_limited_total: u64,
     /// Requests refused for want of memory, capacity or quota.
     pub capacity_refused_total: u64,
+}
+
+/// Who asked: all that is needed to answer later.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    request: RequestId,
+    connection: ConnectionId,
+    customer: u32,
+    /// The place for the answer, if it came with an idempotency key.
+    kept: Option<u32>,
+}
+
+/// What was asked, and how long it may wait for a lock.
+struct Ask<'r> {
+    now: Now,
+    asker: Asker,
+    condition: Condition,
+    operation: &'r Operation<'r>,
+    /// Set when it has waited already.
+    deadline: Option<Instant>,
+}
+
+/// What an operation came to. Names the stores of the answer instead of borrowing from them, so that the books may still be
+/// changed before the answer is written.
+enum Outcome {
+    Done,
+    /// Done, and this is the store it was done to.
+    DoneTo(u32),
+    StoreId {
+        slot: u32,
+        created: bool,
+    },
+    Content(u32),
+    Stepped {
+        slot: u32,
+        step: StepTaken,
+    },
+    Locked {
+        slot: u32,
+        lock: LockId,
+        created: bool,
+    },
+    Authorized(u32),
+    Names {
+        slots: Vec<u32>,
+        more: bool,
+    },
+    Deleted {
+        count: u64,
+    },
+    Stores(Vec<Option<u32>>),
+    /// It will be answered later.
+    Later,
+}
+
+/// The stores, how they are found, and when they end.
+struct Stores {
+    arena: Arena<Entry>,
+    index: Index,
+    wheel: Wheel,
+}
+
+/// What an answer borrows from, apart from what may be changed while it is written.
+struct View<'n> {
+    stores: &'n Arena<Entry>,
+    customers: &'n Customers,
+    locks: &'n Locks,
+    now: Now,
+}
+
+impl<'n> View<'n> {
+    /// The answer in full.
+    fn response(&self, customer: u32, outcome: Result<Outcome, Refusal>) -> Response<'n> {
+        let (answer, facts) = match outcome {
+            Err(refusal) => return Response { result: Err(refusal), facts: None },
+            Ok(Outcome::Done) => (Answer::Done, None),
+            Ok(Outcome::DoneTo(slot)) => (Answer::Done, Some(self.facts(slot))),
+            Ok(Outcome::StoreId { slot, created }) => {
+                let customer = &*self.customers.get(customer).id;
+                (Answer::StoreId { customer, key: self.stores.get(slot).key, created }, Some(self.facts(slot)))
+            }
+            Ok(Outcome::Content(slot)) => match self.stores.get(slot).content() {
+                Content::Blob(bytes) => {
+                    let locked = Some(self.locks.holder(slot).is_some());
+                    (Answer::Blob(bytes), Some(StoreFacts { locked, ..self.facts(slot) }))
+                }
+                Content::Counter(counter) => (Answer::Counter { counter, step: None }, Some(self.facts(slot))),
+            },
+            Ok(Outcome::Stepped { slot, step }) => {
+                let counter = self.stores.get(slot).counter();
+                (Answer::Counter { counter, step: Some(step) }, Some(self.facts(slot)))
+            }
+            Ok(Outcome::Locked { slot, lock, created }) => {
+                (Answer::Locked { lock, body: self.stores.get(slot).blob(), created }, Some(self.facts(slot)))
+            }
+            Ok(Outcome::Authorized(slot)) => (Answer::Authorized, Some(self.facts(slot))),
+            Ok(Outcome::Names { slots, more }) => {
+                let name = |slot| self.stores.get(slot).name().expect("only named stores are listed");
+                (Answer::Names { names: slots.into_iter().map(name).collect(), more }, None)
+            }
+            Ok(Outcome::Deleted { count }) => (Answer::Deleted { count }, None),
+            Ok(Outcome::Stores(slots)) => {
+                let view = |slot| {
+                    let entry = self.stores.get(slot);
+                    let name = entry.name().expect("read-many asks by name");
+                    StoreView { name, content: entry.content(), facts: self.facts(slot) }
+                };
+                (Answer::Stores(slots.into_iter().map(|slot| slot.map(view)).collect()), None)
+            }
+            Ok(Outcome::Later) => unreachable!("what is answered later is not answered now"),
+        };
+        Response { result: Ok(answer), facts }
+    }
+
+    fn facts(&self, slot: u32) -> StoreFacts {
+        let entry = self.stores.get(slot);
+        let ttl_left_ms = entry.expires_ms().saturating_sub(self.now.monotonic.as_millis());
+        StoreFacts { etag: entry.etag(), ttl_left_ms, locked: None }
+    }
+}
+
+/// A node of the session store.
+pub struct Node {
+    config: NodeConfig,
+    entropy: Box<dyn Entropy>,
+    epoch: u32,
+    stores: Stores,
+    customers: Customers,
+    locks: Locks,
+    kept: KeptAnswers,
+    timers: Timers<timeouts::Timer>,
+    /// Locks that were released during this input: their lines are served when the releasing request has its answer.
+    lines_to_serve: VecDeque<u32>,
+    /// Waiters whose store has gone: carried out anew when the request that removed it has its answer.
+    orphans: VecDeque<Parked>,
+    prefix_jobs: VecDeque<PrefixJob>,
+    status: NodeStatus,
+}
+
+impl Node {
+    /// An empty node.
+    #[must_use]
+    pub fn new(config: NodeConfig, mut entropy: Box<dyn Entropy>, now: Now) -> Self {
+        let mut hash_keys = || {
+            let mut bytes = [0; 16];
+            entropy.fill(&mut bytes);
+            let (low, high) = bytes.split_at(8);
+            [low, high].map(|half| u64::from_le_bytes(half.try_into().expect("half of 16 is 8")))
+        };
+        let customers = Customers::new(hash_keys(), config.rate_limit_per_second, config.burst_size);
+        let kept = KeptAnswers::new(hash_keys());
+        let stores = Stores {
+            arena: Arena::new(),
+            index: Index::new(STORE_INDEX_TABLES),
+            wheel: Wheel::new(now.monotonic.as_millis()),
+        };
+        Self {
+            config,
+            entropy,
+            epoch: 1,
+            stores,
+            customers,
+            locks: Locks::new(),
+            kept,
+            timers: Timers::new(now.monotonic),
+            lines_to_serve: VecDeque::new(),
+            orphans: VecDeque::new(),
+            prefix_jobs: VecDeque::new(),
+            status: NodeStatus::default(),
+        }
+    }
+
+    /// Tells the node what happened. Cannot fail: a client's mistake is an answer, ours an assertion.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, outbox: &mut dyn Outbox) {
+        match input {
+            Input::Request { id, request } => self.on_request(now, id, &request, outbox),
+            Input::ConnectionClosed { connection } => self.on_connection_closed(now, connection, outbox),
+            Input::Timeout => self.on_timeout(now, outbox),
+        }
+    }
+
+    fn on_request(&mut self, now: Now, id: RequestId, request: &Request<'_>, outbox: &mut dyn Outbox) {
+        let Some(customer) = self.customers.find_or_make(request.customer) else {
+            return outbox.respond(id, Response { result: Err(Refusal::CapacityExceeded), facts: None });
+        };
+        match self.admit(now, id, customer, request, outbox) {
+            Admission::Admitted(asker) => {
+                let (condition, operation) = (request.condition, &request.operation);
+                self.carry_out(&Ask { now, asker, condition, operation, deadline: None }, outbox);
+                self.serve_lines(now, outbox);
+            }
+            Admission::Refused(refusal) => outbox.respond(id, Response { result: Err(refusal), facts: None }),
+            Admission::Answered => {}
+        }
+        self.forget_customer_if_unused(now, customer);
+    }
+
+    /// Does what is asked and answers it.
+    fn carry_out(&mut self, ask: &Ask<'_>, outbox: &mut dyn Outbox) {
+        let outcome = match ask.operation {
+            Operation::Create { content, ttl_ms } => self.on_create(ask, content, *ttl_ms),
+            Operation::CreateNamed { name, content, ttl_ms, reuse } => {
+                self.on_create_named(ask, name, content, *ttl_ms, *reuse, outbox)
+            }
+            Operation::Put { name, content, ttl_ms, wait_ms } => {
+                self.on_put(ask, name, content, *ttl_ms, *wait_ms, outbox)
+            }
+            Operation::Lookup { name } => self.on_lookup(ask, name, outbox),
+            Operation::Read { target, touch } => self.on_read(ask, target, touch.as_ref(), outbox),
+            Operation::Authorize { name, touch } => self.on_authorize(ask, name.as_deref(), touch.as_ref(), outbox),
+            Operation::Update { key, body, ttl_ms, wait_ms } => {
+                self.on_update(ask, *key, body, *ttl_ms, *wait_ms, outbox)
+            }
+            Operation::BeginModify { .. } => self.on_begin_modify(ask, outbox),
+            Operation::CompleteModify { target, lock, body, ttl_ms } => {
+                self.on_complete_modify(ask, target, *lock, body, *ttl_ms, outbox)
+            }
+            Operation::CancelModify { target, lock } => self.on_cancel_modify(ask, target, *lock, outbox),
+            Operation::Delete { target } => self.on_delete(ask, target, outbox),
+            Operation::Increment { .. } => self.on_increment(ask, outbox),
+            Operation::Touch { target, ttl_ms } => self.on_touch(ask, target, *ttl_ms, outbox),
+            Operation::List { prefix, after, limit } => Ok(self.on_list(ask, prefix, after.as_deref(), *limit)),
+            Operation::DeletePrefix { prefix } => self.on_delete_prefix(ask, prefix),
+            Operation::ReadMany { names } => Ok(self.on_read_many(ask, names, outbox)),
+            Operation::DeleteMany { names } => self.on_delete_many(ask, names, outbox),
+            Operation::Rename { name, to } => self.on_rename(ask, name, to, outbox),
+        };
+        match outcome {
+            Ok(Outcome::Later) => {}
+            outcome => self.answer(ask.now, ask.asker, outcome, outbox),
+        }
+    }
+
+    fn answer(&mut self, now: Now, asker: Asker, outcome: Result<Outcome, Refusal>, outbox: &mut dyn Outbox) {
+        if let Err(Refusal::CapacityExceeded | Refusal::CustomerQuotaExceeded) = outcome {
+            self.status.capacity_refused_total += 1;
+        }
+        let view = View { stores: &self.stores.arena, customers: &self.customers, locks: &self.locks, now };
+        let response = view.response(asker.customer, outcome);
+        let more_bytes = asker.kept.map(|kept| (kept, self.kept.keep(kept, &response)));
+        outbox.respond(asker.request, response);
+        if let Some((kept, more_bytes)) = more_bytes {
+            self.settle_kept_answer(now, asker.customer, kept, more_bytes);
+        }
+    }
+
+    /// When `Input::Timeout` is due; a time in the past means there is work left over.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if !self.prefix_jobs.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let stores = self.stores.wheel.next_deadline_ms().map(Instant::from_millis);
+        [stores, self.timers.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// What the node says of itself.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            customers: self.customers.len() as u64,
+            locks: self.locks.held(),
+            waiters: self.locks.waiters() as u64,
+            ..self.status
+        }
+    }
+
+    /// Milliseconds until this customer may ask again, if its rate is used up. Takes nothing from it: for a client that asks
+    /// whether to send its body (`Expect: 100-continue`).
+    #[must_use]
+    pub fn is_rate_limited(&self, now: Now, customer: &str) -> Option<u64> {
+        self.customers.rate_wait_ms(self.customers.find(customer)?, now.monotonic)
+    }
+
+    /// Drops the lock of a store, whoever holds it. Says whether there was one.
+    pub fn release_lock(&mut self, now: Now, key: StoreKey, outbox: &mut dyn Outbox) -> bool {
+        let Some(slot) = self.stores.find(&key) else { return false };
+        let released = self.end_hold(slot).is_some();
+        self.serve_lines(now, outbox);
+        released
+    }
+
+    /// The customers that hold locks now, each once, `at_most` so many: an operator may name a store without its customer, and
+    /// its id opens only for that one.
+    #[must_use]
+    pub fn customers_holding_locks(&self, at_most: usize) -> Vec<String> {
+        let mut customers: Vec<u32> = Vec::new();
+        for slot in self.locks.held_slots() {
+            let customer = self.stores.arena.get(slot).customer();
+            if !customers.contains(&customer) {
+                customers.push(customer);
+            }
+            if customers.len() == at_most {
+                break;
+            }
+        }
+        customers.into_iter().map(|customer| self.customers.get(customer).id.to_string()).collect()
+    }
+
+    /// Asserts what must always hold between two inputs (section 6 of the replication specification). Visits everything: for
+    /// the simulator.
+    pub fn check_invariants(&self) {
+        let mut memory_bytes = 0;
+        let mut stores = 0;
+        let mut tombstones = 0;
+        for (slot, entry) in self.stores.arena.iter() {
+            assert_eq!(self.stores.find(&entry.key), Some(slot), "every entry is found by its key");
+            assert!(self.stores.wheel.is_armed(&self.stores.arena, slot) || entry.has_lock_line(), "every entry ends");
+            let customer = self.customers.get(entry.customer());
+            if let Some(name) = entry.name() {
+                assert_eq!(customer.names.get(name), Some(&slot), "name-unique");
+            }
+            assert_eq!(entry.has_lock_line(), self.locks.holder(slot).is_some(), "one-lock-holder");
+            if entry.is_store() {
+                memory_bytes += entry.cost_bytes();
+                stores += 1;
+            }
+            tombstones += u64::from(entry.state() == State::Tombstone);
+        }
+        memory_bytes += self.kept.costs().map(|(_, cost_bytes)| cost_bytes).sum::<u64>();
+        assert_eq!((memory_bytes, stores), (self.status.memory_bytes, self.status.stores), "books-exact");
+        assert_eq!(tombstones, self.status.tombstones, "books-exact");
+        let names: usize = self.customers.iter().map(|(_, customer)| customer.names.len()).sum();
+        assert_eq!(names as u64, self.status.names, "books-exact");
+        for (handle, customer) in self.customers.iter() {
+            let mine = || self.stores.arena.iter().map(|(_, entry)| entry).filter(|entry| entry.customer() == handle);
+            let kept = || self.kept.costs().filter(|&(owner, _)| owner == handle);
+            let bytes: u64 = mine().filter(|entry| entry.is_store()).map(Entry::cost_bytes).sum();
+            let kept_bytes: u64 = kept().map(|(_, cost_bytes)| cost_bytes).sum();
+            assert_eq!(bytes + kept_bytes, customer.memory_bytes, "books-exact");
+            assert_eq!(mine().count() as u64, customer.entries, "books-exact");
+            assert_eq!(kept().count() as u64, customer.kept_answers, "books-exact");
+            let dead = mine().filter(|entry| entry.state() == State::Tombstone).count();
+            assert_eq!(dead as u64, customer.tombstones, "books-exact");
+            for (name, &slot) in &customer.names {
+                assert_eq!(self.stores.arena.get(slot).name(), Some(&**name), "name-unique");
+            }
+        }
+        self.locks.check();
+        assert!(self.lines_to_serve.is_empty() && self.orphans.is_empty(), "every line has been served");
+    }
 }

@@ -150,3 +150,32 @@ pub enum Refusal {
     /// Too many requests wait for this lock, or for locks altogether (`503 StoreUnavailable`).
     TooManyWaiting,
 }
+
+impl Refusal {
+    /// The same request may succeed a little later.
+    #[must_use]
+    pub const fn is_worth_a_retry(&self) -> bool {
+        match self {
+            Self::StoreLocked { .. }
+            | Self::LockStateUnknown { .. }
+            | Self::IdempotencyInProgress
+            | Self::RateLimited { .. }
+            | Self::TombstoneLimitExceeded
+            | Self::CapacityExceeded
+            | Self::CustomerQuotaExceeded
+            | Self::TooManyWaiting => true,
+            Self::NotFound
+            | Self::NotAuthorized
+            | Self::LockMismatch
+            | Self::NameExists
+            | Self::StoreExpired
+            | Self::VersionMismatch
+            | Self::IdempotencyMismatch
+            | Self::TypeMismatch { .. }
+            | Self::ValueOutOfBounds
+            | Self::InvalidBounds
+            | Self::BadCounterBody(_)
+            | Self::Overflow => false,
+        }
+    }
+}
