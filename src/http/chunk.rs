@@ -246,3 +246,6 @@ impl ChunkDecoder {
 const fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,9 @@ const HEAD_TOO_LARGE: HttpError = HttpError { status: 431, message: "the request
 const TOO_MANY_FIELDS: HttpError = HttpError { status: 431, message: "too many header lines" };
 const WRONG_VERSION: HttpError = HttpError { status: 505, message: "this server speaks HTTP/1.1 and HTTP/1.0" };
 
+/// What reading a head comes to. Passed on as it is: a [`Head`] is large, and moving it costs more than finding its end.
+type Parsed<'b> = Result<Option<(Head<'b>, usize)>, HttpError>;
+
 /// Reads one head at the start of `bytes`: the head and its length, leading empty lines included; `None` if more bytes are needed.
 ///
 /// `scanned` remembers, between calls with more and more bytes of the same head, how far its end was searched: 0 for a new head, and 0
@@ -53,26 +56,21 @@ const WRONG_VERSION: HttpError = HttpError { status: 505, message: "this server 
 /// # Errors
 ///
 /// Everything after which the connection cannot go on (RFC 9112 sections 2.2, 3, 5, 6).
-pub fn parse_head<'b>(
-    bytes: &'b [u8],
-    scanned: &mut usize,
-    limits: &HeadLimits,
-) -> Result<Option<(Head<'b>, usize)>, HttpError> {
+pub fn parse_head<'b>(bytes: &'b [u8], scanned: &mut usize, limits: &HeadLimits) -> Parsed<'b> {
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     let from = *scanned;
     match search_end(window, scanned) {
         Search::End(end) => {
             *scanned = 0;
             let lines = &window[empty_lines(window)..end];
-            // What has an end is whole; httparse could only disagree if it saw an earlier one.
-            return Ok(parse_lines(lines, limits)?.map(|head| (head, end)));
+            return parse_lines(lines, end, limits);
         }
         Search::BareLineFeed(at) => {
-            parse_lines(&window[empty_lines(window)..at], limits)?;
+            parse_lines(&window[empty_lines(window)..at], at, limits)?;
             return Err(BARE_LINE_FEED);
         }
         Search::LineEnded => {
-            parse_lines(&window[empty_lines(window)..], limits)?;
+            parse_lines(&window[empty_lines(window)..], window.len(), limits)?;
         }
         Search::NoLineEnded => check_new_bytes(window, from, limits)?,
     }
@@ -187,8 +185,8 @@ fn over_limit(window: &[u8]) -> HttpError {
     }
 }
 
-/// Splits lines that begin with a whole request line; `None` if the last empty line is missing.
-fn parse_lines<'b>(lines: &'b [u8], limits: &HeadLimits) -> Result<Option<Head<'b>>, HttpError> {
+/// Splits lines that begin with a whole request line; `None` if the last empty line is missing. The head ends at `end`.
+fn parse_lines<'b>(lines: &'b [u8], end: usize, limits: &HeadLimits) -> Parsed<'b> {
     let mut fields = [const { MaybeUninit::uninit() }; HeadLimits::MOST_FIELDS];
     let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
     let mut request = httparse::Request::new(&mut []);
@@ -205,7 +203,7 @@ fn parse_lines<'b>(lines: &'b [u8], limits: &HeadLimits) -> Result<Option<Head<'
     let version = match (&split, request.version) {
         (Err(httparse::Error::Version), _) => {
             let version_at = method.len() + 1 + target.len() + 1;
-            return parse_later_version(lines, version_at, method, target, limits);
+            return parse_later_version(lines, version_at, method, target, end, limits);
         }
         (_, Some(0)) => Version::Http10,
         (_, Some(_)) => Version::Http11,
@@ -213,7 +211,7 @@ fn parse_lines<'b>(lines: &'b [u8], limits: &HeadLimits) -> Result<Option<Head<'
     };
     let line = parse_request_line(method, target, version)?;
     match split {
-        Ok(httparse::Status::Complete(_)) => assemble(line, request.headers).map(Some),
+        Ok(httparse::Status::Complete(_)) => assemble(line, request.headers, end),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(error) => Err(refusal(error)),
     }
@@ -225,8 +223,9 @@ fn parse_later_version<'b>(
     version_at: usize,
     method: &str,
     target: &'b str,
+    end: usize,
     limits: &HeadLimits,
-) -> Result<Option<Head<'b>>, HttpError> {
+) -> Parsed<'b> {
     let rest = lines.get(version_at..).unwrap_or_default();
     let headers = match rest {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r', b'\n', headers @ ..]
@@ -243,7 +242,7 @@ fn parse_later_version<'b>(
     let mut fields = [httparse::EMPTY_HEADER; HeadLimits::MOST_FIELDS];
     let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
     match httparse::parse_headers(headers, fields) {
-        Ok(httparse::Status::Complete((_, fields))) => assemble(line, fields).map(Some),
+        Ok(httparse::Status::Complete((_, fields))) => assemble(line, fields, end),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(error) => Err(refusal(error)),
     }
@@ -284,7 +283,7 @@ fn parse_request_line<'b>(method: &str, target: &'b str, version: Version) -> Re
 }
 
 /// One pass over the header lines, and the checks that need several of them.
-fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>]) -> Result<Head<'b>, HttpError> {
+fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>], end: usize) -> Parsed<'b> {
     let mut fields: [Option<&'b [u8]>; Field::COUNT] = [None; Field::COUNT];
     let mut repeated = None;
     let mut connection = ConnectionOptions::default();
@@ -321,7 +320,7 @@ fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>]) -> Result
         Version::Http10 => connection.keep_alive && !connection.close,
         Version::Http11 => !connection.close,
     };
-    Ok(Head {
+    let head = Head {
         method: line.method,
         path: line.target.path,
         query: line.target.query,
@@ -331,7 +330,8 @@ fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>]) -> Result
         keep_alive,
         fields,
         repeated,
-    })
+    };
+    Ok(Some((head, end)))
 }
 
 /// Why a second line of this field leaves the framing or the target in doubt.
