@@ -1,1 +1,3 @@
+//! Owns the way from the command line to a command, and the exit status; nothing else.
+
 fn main() {}
