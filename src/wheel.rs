@@ -5,8 +5,8 @@
 //! meant for few of them. Neither knows a clock: the time is an argument.
 //!
 //! There are 7 levels of 64 slots. A slot of level 0 is one millisecond wide, one of level `n` is as wide as all of level
-//! `n - 1`, so that the last level reaches about 139 years ahead; what lies further off is put into its last slot but one and
-//! armed again from there. Time moves to any later point in one step: a bitmap a level names the occupied slots.
+//! `n - 1`, so that the last level reaches about 139 years ahead; what lies further off is put into its last slot and armed
+//! again from there. Time moves to any later point in one step: a bitmap a level names the occupied slots.
 //!
 //! A slot whose time has come is spliced whole, in O(1), to one of two lists, and these are worked off step by step within the
 //! caller's budget: a million things of one slot take many turns, but none of the turns takes long.
@@ -23,8 +23,9 @@ const LEVELS: usize = 7;
 const SLOT_BITS: u32 = 6;
 /// Slots a level, one bit of its bitmap each.
 const SLOTS: usize = 1 << SLOT_BITS;
-/// How far ahead a thing is put at most, in milliseconds: one slot less than the last level has beside the current one.
-const REACH_MS: u64 = (SLOTS as u64 - 2) << (SLOT_BITS * (LEVELS as u32 - 1));
+/// How far ahead a thing is put at most, in milliseconds: into the slot of the last level that comes round last, never the
+/// current one.
+const REACH_MS: u64 = (SLOTS as u64 - 1) << (SLOT_BITS * (LEVELS as u32 - 1));
 
 /// The list of things that were met in a slot of level 0: due, unless their deadline has moved.
 const DUE: usize = LEVELS * SLOTS;

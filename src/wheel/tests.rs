@@ -121,6 +121,8 @@ impl Compared {
         }
         if budget > 0 {
             assert!(self.armed.range(..(now_ms + 1, 0)).next().is_none(), "something due at {now_ms} did not fire");
+            // Else a loop that sleeps until then would not sleep.
+            assert!(self.wheel.next_deadline_ms().is_none_or(|next_ms| next_ms > now_ms));
         }
     }
 
@@ -359,6 +361,19 @@ fn a_million_things_of_one_millisecond_cost_no_turn_more_than_its_budget() {
         assert!(table.accesses.get() <= 4000 * ACCESSES_PER_STEP + 500);
     }
     assert_eq!((turns, expected.len()), (250, 0));
+}
+
+#[test]
+fn a_wave_of_due_things_does_not_hold_up_what_cascades() {
+    let mut both = Compared::new(63, 1001);
+    both.arm(0, 128);
+    both.advance(64, UNBOUNDED);
+    for index in 1..=1000 {
+        both.arm(index, 127);
+    }
+    both.advance(128, 2);
+    both.advance(128, 2);
+    assert!(both.fired.contains(&0), "{:?}", both.fired);
 }
 
 #[test]
