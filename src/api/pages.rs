@@ -1,0 +1,48 @@
+//! What the shell answers without asking the node for an operation: health, status, metrics, and the operator's commands.
+
+use super::Page;
+use super::endpoints::all_methods;
+use super::errors::{ApiError, Code, write_api_error};
+use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
+use crate::node::NodeStatus;
+use crate::status::{ShellStatus, metrics_text, status_json};
+
+/// Writes a page behind whatever `out` holds.
+pub fn write_page(
+    out: &mut Vec<u8>,
+    frame: &ReplyFrame,
+    date: &HttpDate,
+    page: Page,
+    node: &NodeStatus,
+    shell: &ShellStatus<'_>,
+) {
+    let status = if page == Page::Options { 204 } else { 200 };
+    let mut writer = AnswerWriter::start(out, status, frame, date);
+    match page {
+        Page::Options => {
+            writer.header("Allow", all_methods().allow().as_bytes());
+            writer.body(None, b"");
+        }
+        Page::Status => writer.body(Some("application/json"), status_json(node, shell).as_bytes()),
+        Page::Metrics => {
+            writer.body(Some("text/plain; version=0.0.4; charset=utf-8"), metrics_text(node, shell).as_bytes());
+        }
+        // A node without a peer is PRIMARY from its start.
+        Page::Healthz | Page::Readyz => writer.body(Some("text/plain"), b"ok\n"),
+        Page::Promote => writer.body(Some("text/plain"), b"this node is PRIMARY\n"),
+    }
+}
+
+/// Writes the answer to `/internal/release-lock/ID`.
+pub fn write_released(out: &mut Vec<u8>, frame: &ReplyFrame, date: &HttpDate, released: bool) {
+    if released {
+        AnswerWriter::start(out, 200, frame, date).body(None, b"");
+    } else {
+        write_api_error(
+            out,
+            frame,
+            date,
+            &ApiError::of(Code::NotFound).saying("nobody holds the lock of such a store"),
+        );
+    }
+}
