@@ -1,1 +1,446 @@
-//! Not here yet.
+//! The shell around the node: one event loop on one thread, its listeners, its connections, clocks, signals and the service
+//! manager. Owns the order of a turn; decides nothing about stores.
+//!
+//! # A turn
+//!
+//! Sleep until something happens or is due (not at all if work was left over), then:
+//!
+//! 1. the clock is read, and events become marks: who may be read, written, accepted;
+//! 2. signals: stop, reload;
+//! 3. clients who wait at a listener come in, [`limits::ACCEPTS_PER_TURN_MAX`] at most;
+//! 4. connections with marks are visited, those first that something happened to, then those that had work left over. A
+//!    visit and a turn serve so many requests at most ([`limits`]), shared fairly: who pipelines a thousand requests waits for
+//!    himself, nobody else does;
+//! 5. the node's timers, if one is due: expiries, locks, long jobs, as many as the node allows itself in one call;
+//! 6. connections whose patience is over;
+//! 7. answers that others have caused (a lock passed on, a wait that timed out) are sent, in one write a connection;
+//! 8. the log's windows, the service manager's watchdog, the end of a clean stop.
+//!
+//! No step holds the loop for more than 1 ms; what is left over is left for the next turn, which then does not sleep. The
+//! other node's connection will stand between 2 and 3, so that it is heard before clients and before timers.
+//!
+//! # The life of a request
+//!
+//! `Server::visit` reads into the loop's buffer; `Intake::next` finds a request in it; `Server::answer_request` hands it to
+//! `Node::handle`; the node answers through `Replies::respond`, straight into the connection's output; `Server::send` writes.
+//! A request borrows from the buffer it came in, so the buffer is taken out of the connection while it is served.
+
+mod answers;
+mod clock;
+mod connection;
+mod connections;
+mod entropy;
+mod intake;
+mod limits;
+mod listener;
+mod signals;
+mod socket_file;
+mod stop;
+mod stream;
+mod systemd;
+mod visit;
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+
+use self::connection::HttpTimes;
+use self::connections::{CONNECTIONS_MAX, Connections, index_of};
+use self::entropy::OsEntropy;
+use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
+use self::limits::{
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
+    REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX,
+    TIMER_STEPS_PER_TURN_MAX,
+};
+use self::listener::{DoorOwner, Listener, Reserve, Room};
+use self::signals::Signals;
+use self::socket_file::ListenError;
+use self::stop::Stopping;
+use self::stream::Stream;
+use crate::api::{ApiError, Code, Settings, write_api_error};
+use crate::config::Config;
+use crate::http::{HeadLimits, HttpDate};
+use crate::log::{Log, Value};
+use crate::node::request::ConnectionId;
+use crate::node::{Input, Node};
+use crate::store_id::{KeyError, KeyRing};
+use crate::time::{Instant, Now};
+use crate::wheel::Timers;
+
+/// Signals; connections have their index in the table, which is smaller, and listeners the numbers behind.
+const SIGNALS: Token = Token(CONNECTIONS_MAX);
+const FIRST_LISTENER: usize = CONNECTIONS_MAX + 1;
+
+/// Why the daemon could not start or go on. Shown as one line.
+#[derive(Debug)]
+pub enum ServerError {
+    /// A socket could not be opened.
+    Listen(ListenError),
+    /// The store keys cannot be used.
+    Keys(KeyError),
+    /// The operating system refused a step.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::Keys(error) => write!(f, "the store keys cannot be used: {error}"),
+            Self::System(step, error) => write!(f, "cannot {step}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// What is settled at the start. Shared, so that requests may borrow from it while everything else changes.
+struct Fixed {
+    doors: Vec<DoorOwner>,
+    head_limits: HeadLimits,
+    settings: Settings,
+    times: HttpTimes,
+    room: Room,
+    host_id: String,
+    site: String,
+    memory_limit_bytes: u64,
+}
+
+/// The daemon.
+struct Server {
+    config: Config,
+    fixed: Rc<Fixed>,
+    poll: Poll,
+    log: Log,
+    signals: Signals,
+    listeners: Vec<Listener>,
+    /// Which listener is served first; moves on every turn.
+    first_listener: usize,
+    reserve: Reserve,
+    /// Nothing is accepted until then.
+    accept_paused_until: Option<Instant>,
+    connections: Connections,
+    timers: Timers<ConnectionId>,
+    node: Node,
+    keyring: KeyRing,
+    date: HttpDate,
+    /// Everything is read into this; it leaves its place while its bytes are served.
+    read_buffer: Vec<u8>,
+    scratch: ChunkedScratch,
+    started: Instant,
+    rejected_total: u64,
+    watchdog: Option<(Duration, Instant)>,
+    stopping: Option<Stopping>,
+}
+
+/// Serves until a clean stop.
+///
+/// # Errors
+///
+/// What keeps the daemon from starting, or from going on.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let mut server = Server::start(config)?;
+    let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
+    while server.turn(&mut events)? {}
+    Ok(())
+}
+
+impl Server {
+    fn start(mut config: Config) -> Result<Self, ServerError> {
+        let now = clock::now();
+        let mut log = Log::to_stderr(config.log_level, config.log_format);
+        for warning in &config.warnings {
+            log.warn(now, "configuration", &[("warning", Value::Text(warning))]);
+        }
+        let system = |step| move |error| ServerError::System(step, error);
+        let poll = Poll::new().map_err(system("make an epoll instance"))?;
+        // Before anything is visible from outside: a signal that comes during the start is heard.
+        let signals = Signals::catch(poll.registry(), SIGNALS).map_err(system("catch signals"))?;
+        let site = (!config.disable_site_verification).then_some(config.site.as_str());
+        let keys = mem::take(&mut config.secrets.store_keys);
+        let keyring = KeyRing::new(keys, &config.secrets.store_key_current, site).map_err(ServerError::Keys)?;
+        let entropy = OsEntropy::new()
+            .map_err(|error| ServerError::System("get randomness", io::Error::other(error.to_string())))?;
+        let node = Node::new(config.node(), Box::new(entropy), now);
+
+        let (doors, mut listeners) = listener::open_all(&config).map_err(ServerError::Listen)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(FIRST_LISTENER + index)).map_err(system("poll a socket"))?;
+        }
+        let room = listener::make_room(config.max_connections, listeners.len());
+        if room.connections < config.max_connections {
+            let fields = [
+                ("max_connections", Value::Number(config.max_connections as u64)),
+                ("possible", Value::Number(room.connections as u64)),
+                ("help", Value::Text("raise the limit of open files: ulimit -n, or LimitNOFILE= in a systemd unit")),
+            ];
+            log.warn(now, "too_few_descriptors", &fields);
+        }
+        let fixed = Fixed {
+            doors,
+            head_limits: HeadLimits {
+                max_head_bytes: config.http_max_header_bytes,
+                max_target_bytes: config.http_max_header_bytes,
+                max_fields: HeadLimits::MOST_FIELDS,
+            },
+            settings: Settings {
+                max_store_size_bytes: config.max_store_size_bytes,
+                max_lock_timeout_ms: millis(config.max_lock_timeout),
+            },
+            times: HttpTimes {
+                read: config.http_read_timeout,
+                read_header: config.http_read_header_timeout,
+                write: config.http_write_timeout,
+                idle: config.http_idle_timeout,
+            },
+            room,
+            host_id: config.host_id.clone(),
+            site: config.site.clone(),
+            memory_limit_bytes: config.memory_limit_bytes,
+        };
+        let mut server = Self {
+            fixed: Rc::new(fixed),
+            poll,
+            log,
+            signals,
+            listeners,
+            first_listener: 0,
+            reserve: Reserve::new(),
+            accept_paused_until: None,
+            connections: Connections::new(),
+            timers: Timers::new(now.monotonic),
+            node,
+            keyring,
+            date: HttpDate::new(now.wall),
+            read_buffer: vec![0; READ_BYTES_MAX],
+            scratch: ChunkedScratch::default(),
+            started: now.monotonic,
+            rejected_total: 0,
+            watchdog: systemd::watchdog_interval().map(|interval| (interval, now.monotonic + interval)),
+            stopping: None,
+            config,
+        };
+        server.report_start(now);
+        Ok(server)
+    }
+
+    fn report_start(&mut self, now: Now) {
+        let uds = self.config.uds.display().to_string();
+        let fields = [
+            ("version", Value::Text(env!("CARGO_PKG_VERSION"))),
+            ("host_id", Value::Text(&self.config.host_id)),
+            ("site", Value::Text(&self.config.site)),
+            ("uds", Value::Text(&uds)),
+            ("role", Value::Text("PRIMARY")),
+            ("pid", Value::Number(u64::from(std::process::id()))),
+        ];
+        self.log.info(now, "started", &fields);
+        systemd::notify_ready("PRIMARY");
+    }
+
+    /// One turn. Says whether there is to be another.
+    fn turn(&mut self, events: &mut Events) -> Result<bool, ServerError> {
+        match self.poll.poll(events, Some(self.sleep_time())) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(ServerError::System("wait for events", error)),
+        }
+        let now = clock::now();
+        self.date.update(now.wall);
+        if self.note_events(events) {
+            self.on_signals(now);
+        }
+        self.accept_clients(now);
+        self.visit_connections();
+        let now = clock::now();
+        if self.node.next_timeout().is_some_and(|due| due <= now.monotonic) {
+            self.tell_node(now, Input::Timeout);
+        }
+        let mut budget = TIMER_STEPS_PER_TURN_MAX;
+        while let Some(id) = self.timers.pop_due(now.monotonic, &mut budget) {
+            self.on_connection_timer(now, id);
+        }
+        self.send_to_dirty(now);
+        self.log.close_windows(now);
+        if let Some((interval, due)) = &mut self.watchdog
+            && *due <= now.monotonic
+        {
+            systemd::notify_watchdog();
+            *due = now.monotonic + *interval;
+        }
+        Ok(!self.is_stopped(now))
+    }
+
+    /// How long nothing is to be done.
+    fn sleep_time(&self) -> Duration {
+        let now = clock::now().monotonic;
+        let accept_now = self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready);
+        if accept_now || self.connections.queue_lengths() != (0, 0) {
+            return Duration::ZERO;
+        }
+        let due = [
+            self.node.next_timeout(),
+            self.timers.next_deadline(),
+            self.accept_paused_until,
+            self.log.next_deadline(),
+            self.watchdog.map(|(_, due)| due),
+            self.stopping.as_ref().map(Stopping::deadline),
+        ];
+        due.into_iter().flatten().min().map_or(SLEEP_MAX, |due| due.since(now)).min(SLEEP_MAX)
+    }
+
+    /// Turns events into marks on listeners and connections. Nothing is opened or closed meanwhile, so that an event is always
+    /// about what it was about when it happened. Says whether a signal came.
+    fn note_events(&mut self, events: &Events) -> bool {
+        let mut signalled = false;
+        for event in events {
+            match event.token() {
+                SIGNALS => signalled = true,
+                Token(token) if token >= FIRST_LISTENER => {
+                    if let Some(listener) = self.listeners.get_mut(token - FIRST_LISTENER) {
+                        listener.ready = true;
+                    }
+                }
+                Token(index) => {
+                    let Some(connection) = self.connections.at(index) else { continue };
+                    connection.note_event(event);
+                    if connection.has_work() {
+                        let id = connection.id;
+                        self.connections.wake(id);
+                    }
+                }
+            }
+        }
+        signalled
+    }
+
+    /// Lets clients in who wait at the listeners, each listener in its turn.
+    fn accept_clients(&mut self, now: Now) {
+        if self.accept_paused_until.is_some_and(|until| until > now.monotonic) || self.listeners.is_empty() {
+            return;
+        }
+        self.accept_paused_until = None;
+        let mut left = ACCEPTS_PER_TURN_MAX;
+        self.first_listener = (self.first_listener + 1) % self.listeners.len();
+        for offset in 0..self.listeners.len() {
+            let index = (self.first_listener + offset) % self.listeners.len();
+            while left > 0 && self.listeners[index].ready && self.accept_one(now, index) {
+                left -= 1;
+            }
+        }
+    }
+
+    /// Lets one client in; says whether more are to be let in now.
+    fn accept_one(&mut self, now: Now, index: usize) -> bool {
+        let listener = &mut self.listeners[index];
+        let door = listener.door;
+        match listener.accept() {
+            Ok(Some(stream)) => self.admit(now, door, stream),
+            Ok(None) => return false,
+            Err(error) => {
+                self.accept_paused_until = Some(now.monotonic + ACCEPT_PAUSE);
+                let why = error.to_string();
+                self.log.error(now, "accept_failed", &[("error", Value::Text(&why))]);
+                if listener::is_exhausted(&error) {
+                    self.refuse_one_from_reserve(now, index);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes a client in, or tells it that there is no room.
+    fn admit(&mut self, now: Now, door: usize, stream: Stream) {
+        let is_full = self.connections.open_count() >= self.fixed.room.connections;
+        if is_full {
+            self.rejected_total += 1;
+            let limit = [("max_connections", Value::Number(self.fixed.room.connections as u64))];
+            self.log.warn(now, "too_many_connections", &limit);
+            if self.connections.refused_count() >= self.fixed.room.refused {
+                return self.refuse(stream);
+            }
+        }
+        let Some(connection) = self.connections.insert(door, stream, now.monotonic) else { return };
+        let id = connection.id;
+        let registered =
+            self.poll.registry().register(connection.stream.source(), Token(index_of(id)), Interest::READABLE);
+        if let Err(error) = registered {
+            let why = error.to_string();
+            self.log.error(now, "poll_failed", &[("error", Value::Text(&why))]);
+            self.connections.remove(id);
+            return;
+        }
+        if is_full {
+            self.connections.refuse(id);
+            self.answer_error(now, id, UNKNOWN_FRAME, &no_room());
+            self.send(now, id);
+            if let Some(connection) = self.connections.get(id) {
+                connection.linger(now.monotonic, REFUSED_LINGER_TIME_MAX);
+            }
+        }
+        self.settle_timer(id);
+    }
+
+    /// Tells a client that there is no room, and closes.
+    fn refuse(&self, mut stream: Stream) {
+        let mut answer = Vec::new();
+        write_api_error(&mut answer, &UNKNOWN_FRAME, &self.date, &no_room());
+        // An answer this short fits into a new socket or not at all.
+        let _ = stream.write(&answer);
+        stream.shutdown_write();
+    }
+
+    /// There is no descriptor left: with the one kept for this, one client is told.
+    fn refuse_one_from_reserve(&mut self, now: Now, index: usize) {
+        let mut reserve = mem::replace(&mut self.reserve, Reserve::empty());
+        reserve.lend(|| {
+            if let Ok(Some(stream)) = self.listeners[index].accept() {
+                self.rejected_total += 1;
+                self.refuse(stream);
+            }
+        });
+        self.reserve = reserve;
+        self.log.warn(now, "no_descriptors_left", &[]);
+    }
+
+    /// Visits connections with work, for the length of a turn.
+    fn visit_connections(&mut self) {
+        let (woken, backlog) = self.connections.queue_lengths();
+        if woken + backlog == 0 {
+            return;
+        }
+        let waiting = u32::try_from(woken + backlog).unwrap_or(u32::MAX);
+        let quota = (REQUESTS_PER_TURN_MAX / waiting).clamp(REQUESTS_PER_VISIT_MIN, REQUESTS_PER_VISIT_MAX);
+        let mut left = REQUESTS_PER_TURN_MAX;
+        let kept = if backlog > 0 { REQUESTS_PER_TURN_FOR_BACKLOG } else { 0 };
+        for _ in 0..woken {
+            if left <= kept {
+                break;
+            }
+            let Some(id) = self.connections.next_woken() else { break };
+            left = left.saturating_sub(self.visit(clock::now(), id, quota));
+        }
+        for _ in 0..backlog {
+            if left == 0 {
+                break;
+            }
+            let Some(id) = self.connections.next_of_backlog() else { break };
+            left = left.saturating_sub(self.visit(clock::now(), id, quota));
+        }
+    }
+}
+
+/// What a client is told for whom there is no room.
+fn no_room() -> ApiError {
+    ApiError::of(Code::StoreUnavailable)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

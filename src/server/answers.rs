@@ -1,0 +1,150 @@
+//! Answers to single requests: through the node, from a page, or a refusal. Owns nothing but the way there; when a request is
+//! served and when its answer leaves is the visit's business.
+
+use std::rc::Rc;
+
+use super::Server;
+use super::connection::{Owed, Stage};
+use super::connections::{Replies, request_id};
+use super::limits::RELEASE_CUSTOMERS_MAX;
+use crate::api::{self, ApiError, Call, Page, Prepared};
+use crate::http::{CONTINUE, HttpDate, ReplyFrame, write_error};
+use crate::log::Value;
+use crate::node::Input;
+use crate::node::request::{ConnectionId, StoreKey};
+use crate::node::response::Refusal;
+use crate::status::ShellStatus;
+use crate::time::Now;
+
+impl Server {
+    /// Tells the node something, and lets it answer whomever it likes.
+    pub(super) fn tell_node(&mut self, now: Now, input: Input<'_>) {
+        let mut replies = Replies {
+            connections: &mut self.connections,
+            keyring: &mut self.keyring,
+            date: &self.date,
+            now: now.monotonic,
+            stopping: self.stopping.is_some(),
+        };
+        self.node.handle(now, input, &mut replies);
+    }
+
+    /// Has a whole request answered, by the node at once or later, by others at once.
+    pub(super) fn answer_request<'b>(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        frame: ReplyFrame,
+        prepared: Prepared<'b>,
+        body: &'b [u8],
+    ) {
+        let shape = prepared.reply_shape();
+        match prepared.call(id, body) {
+            Ok(Call::Node(request)) => {
+                let Some(connection) = self.connections.get(id) else { return };
+                connection.owed = Some(Owed { frame, shape });
+                connection.known_to_node = true;
+                self.tell_node(now, Input::Request { id: request_id(id), request });
+            }
+            Ok(Call::Page(page)) => self.answer_page(now, id, frame, page),
+            Ok(Call::ReleaseLock { id: store, customer }) => {
+                let released = self.release_lock(now, &store, customer);
+                self.answer(now, id, frame, |output, frame, date| api::write_released(output, frame, date, released));
+            }
+            Err(error) => self.answer_error(now, id, frame, &error),
+        }
+    }
+
+    fn answer_page(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, page: Page) {
+        let fixed = Rc::clone(&self.fixed);
+        let node = self.node.status();
+        let shell = ShellStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            host_id: &fixed.host_id,
+            site: &fixed.site,
+            uptime: now.monotonic.since(self.started),
+            connections: self.connections.open_count() as u64,
+            connections_rejected_total: self.rejected_total,
+            memory_limit_bytes: fixed.memory_limit_bytes,
+        };
+        self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &node, &shell));
+    }
+
+    /// Drops the lock of a store for an operator, who may not know whose store it is: then those that hold locks are tried,
+    /// since an id opens only for its own customer.
+    fn release_lock(&mut self, now: Now, store: &[u8], customer: Option<&str>) -> bool {
+        let key: Option<StoreKey> = match customer {
+            Some(customer) => self.keyring.open(customer, store),
+            None => {
+                let holders = self.node.customers_holding_locks(RELEASE_CUSTOMERS_MAX);
+                holders.iter().find_map(|customer| self.keyring.open(customer, store))
+            }
+        };
+        let Some(key) = key else { return false };
+        let mut replies = Replies {
+            connections: &mut self.connections,
+            keyring: &mut self.keyring,
+            date: &self.date,
+            now: now.monotonic,
+            stopping: self.stopping.is_some(),
+        };
+        let released = self.node.release_lock(now, key, &mut replies);
+        if released {
+            self.log.info(now, "lock_released", &[("by", Value::Text("operator"))]);
+        }
+        released
+    }
+
+    /// Answers with an error of the API.
+    pub(super) fn answer_error(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, error: &ApiError) {
+        self.answer(now, id, frame, |output, frame, date| api::write_api_error(output, frame, date, error));
+    }
+
+    /// Sends `100 Continue`, unless what would be refused anyway can be refused before its body has travelled.
+    pub(super) fn ask_for_body(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, prepared: &Prepared<'_>) {
+        let wait = prepared.customer().and_then(|customer| self.node.is_rate_limited(now, customer));
+        let Some(retry_after_ms) = wait else {
+            if let Some(output) = self.connections.writer(id, now.monotonic) {
+                output.extend_from_slice(CONTINUE);
+            }
+            return;
+        };
+        // The client may or may not send the body now, so nothing behind it can be told apart from it.
+        let frame = ReplyFrame { close: true, ..frame };
+        self.answer_error(now, id, frame, &ApiError::from(Refusal::RateLimited { retry_after_ms }));
+        self.end_early_if_closing(id);
+    }
+
+    /// Answers with one line of text, after which nothing more is read.
+    pub(super) fn refuse_and_close(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, status: u16, line: &str) {
+        let frame = ReplyFrame { close: true, ..frame };
+        self.answer(now, id, frame, |output, frame, date| write_error(output, frame, date, status, line));
+        self.end_early_if_closing(id);
+    }
+
+    /// Behind a refusal: if the connection closes, the client may still be sending what was refused.
+    pub(super) fn end_early_if_closing(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            connection.ends_early = connection.stage != Stage::Open;
+        }
+    }
+
+    /// Writes an answer, behind which the connection closes if its frame says so or a clean stop is under way.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        frame: ReplyFrame,
+        write: impl FnOnce(&mut Vec<u8>, &ReplyFrame, &HttpDate),
+    ) {
+        let frame = ReplyFrame { close: frame.close || self.stopping.is_some(), ..frame };
+        if let Some(output) = self.connections.writer(id, now.monotonic) {
+            write(output, &frame, &self.date);
+        }
+        if frame.close
+            && let Some(connection) = self.connections.get(id)
+        {
+            connection.close_when_sent();
+        }
+    }
+}

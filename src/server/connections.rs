@@ -1,0 +1,248 @@
+//! All connections: their ids, the queues of those that have work, the spare buffers, and the node's way to answer them.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::connection::{Connection, Owed};
+use super::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
+use super::stream::Stream;
+use crate::api;
+use crate::http::{HttpDate, ReplyFrame};
+use crate::node::Outbox;
+use crate::node::request::{ConnectionId, RequestId};
+use crate::node::response::Response;
+use crate::store_id::KeyRing;
+use crate::time::Instant;
+
+/// The low bits of a [`ConnectionId`] say where the connection is in the table; those above count accepted connections, 2^44 of
+/// them, so that no id is ever given twice.
+const INDEX_BITS: u32 = 20;
+/// What the table can address.
+pub(super) const CONNECTIONS_MAX: usize = 1 << INDEX_BITS;
+
+/// All connections.
+pub(super) struct Connections {
+    table: Slab<Connection>,
+    accepted_total: u64,
+    /// How many of them were refused and only linger.
+    refused: usize,
+    /// Connections that something happened to.
+    woken: VecDeque<ConnectionId>,
+    /// Connections that had work left when their visit was over.
+    backlog: VecDeque<ConnectionId>,
+    /// Connections that got an answer while another one was served, or no one.
+    dirty: Vec<ConnectionId>,
+    /// The one that is being visited.
+    visited: Option<ConnectionId>,
+    /// Buffers for the next connections that need one.
+    pub(super) spares: Spares,
+}
+
+impl Connections {
+    pub(super) fn new() -> Self {
+        Self {
+            table: Slab::new(),
+            accepted_total: 0,
+            refused: 0,
+            woken: VecDeque::new(),
+            backlog: VecDeque::new(),
+            dirty: Vec::new(),
+            visited: None,
+            spares: Spares::default(),
+        }
+    }
+
+    /// Takes a connection in; `None` if the table is full.
+    pub(super) fn insert(&mut self, door: usize, stream: Stream, now: Instant) -> Option<&mut Connection> {
+        let entry = self.table.vacant_entry();
+        if entry.key() >= CONNECTIONS_MAX {
+            return None;
+        }
+        self.accepted_total += 1;
+        let id = ConnectionId(self.accepted_total << INDEX_BITS | entry.key() as u64);
+        Some(entry.insert(Connection::new(id, door, stream, now)))
+    }
+
+    /// The connection of an id, if it is still there.
+    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.table.get_mut(index_of(id)).filter(|connection| connection.id == id)
+    }
+
+    /// The connection at a place in the table, as events name it.
+    pub(super) fn at(&mut self, index: usize) -> Option<&mut Connection> {
+        self.table.get_mut(index)
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get(id)?;
+        let connection = self.table.try_remove(index_of(id))?;
+        self.refused -= usize::from(connection.refused);
+        Some(connection)
+    }
+
+    /// Marks a connection as refused: it does not count any more.
+    pub(super) fn refuse(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get(id)
+            && !connection.refused
+        {
+            connection.refused = true;
+            self.refused += 1;
+        }
+    }
+
+    /// How many are open, those that were refused not counted.
+    pub(super) fn open_count(&self) -> usize {
+        self.table.len() - self.refused
+    }
+
+    /// How many that were refused linger.
+    pub(super) fn refused_count(&self) -> usize {
+        self.refused
+    }
+
+    /// Every connection.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.table.iter().map(|(_, connection)| connection)
+    }
+
+    /// Has a connection visited: in this turn if there is room.
+    pub(super) fn wake(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get(id)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.woken.push_back(id);
+        }
+    }
+
+    /// Has a connection visited again that used up its visit: after those that have waited.
+    pub(super) fn wake_later(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get(id)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.backlog.push_back(id);
+        }
+    }
+
+    /// How many wait in the two queues: woken, backlog.
+    pub(super) fn queue_lengths(&self) -> (usize, usize) {
+        (self.woken.len(), self.backlog.len())
+    }
+
+    /// The next one that something happened to.
+    pub(super) fn next_woken(&mut self) -> Option<ConnectionId> {
+        let id = self.woken.pop_front()?;
+        if let Some(connection) = self.get(id) {
+            connection.queued = false;
+        }
+        Some(id)
+    }
+
+    /// The next one that had work left.
+    pub(super) fn next_of_backlog(&mut self) -> Option<ConnectionId> {
+        let id = self.backlog.pop_front()?;
+        if let Some(connection) = self.get(id) {
+            connection.queued = false;
+        }
+        Some(id)
+    }
+
+    /// Begins or ends a visit: answers to the visited connection are sent at its end, without a further look.
+    pub(super) fn set_visited(&mut self, id: Option<ConnectionId>) {
+        self.visited = id;
+    }
+
+    /// The next one that got an answer outside of its own visit.
+    pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
+        let id = self.dirty.pop()?;
+        if let Some(connection) = self.get(id) {
+            connection.dirty = false;
+        }
+        Some(id)
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if self.visited == Some(id) {
+            return;
+        }
+        if let Some(connection) = self.get(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Where to append an answer for a connection.
+    pub(super) fn writer(&mut self, id: ConnectionId, now: Instant) -> Option<&mut Vec<u8>> {
+        let connection = self.table.get_mut(index_of(id)).filter(|connection| connection.id == id)?;
+        Some(connection.writer(now, || self.spares.take()))
+    }
+}
+
+/// Where a connection is in the table; events name it by this.
+pub(super) fn index_of(id: ConnectionId) -> usize {
+    (id.0 & (CONNECTIONS_MAX as u64 - 1)) as usize
+}
+
+/// A few empty buffers that have memory already.
+#[derive(Default)]
+pub(super) struct Spares(Vec<Vec<u8>>);
+
+impl Spares {
+    /// One with memory if there is one.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of one for later, unless it has none, has grown large, or there are enough.
+    pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
+        if (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity()) && self.0.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+/// The node's way to answer: straight into the output of the connection whose request it is. A connection has one unanswered
+/// request at most, so a request has the number of its connection.
+pub(super) struct Replies<'s> {
+    /// Where the answers go.
+    pub(super) connections: &'s mut Connections,
+    /// For store ids in answers.
+    pub(super) keyring: &'s mut KeyRing,
+    /// For every answer.
+    pub(super) date: &'s HttpDate,
+    /// For deadlines of sending.
+    pub(super) now: Instant,
+    /// A clean stop is under way: connections close behind their next answer.
+    pub(super) stopping: bool,
+}
+
+/// The request that a connection may have with the node.
+pub(super) const fn request_id(connection: ConnectionId) -> RequestId {
+    RequestId(connection.0)
+}
+
+impl Outbox for Replies<'_> {
+    fn respond(&mut self, id: RequestId, response: Response<'_>) {
+        let id = ConnectionId(id.0);
+        // Closed connections are reported to the node, which forgets their requests; and it answers each once.
+        let owed = self.connections.get(id).and_then(|connection| connection.owed.take());
+        debug_assert!(owed.is_some(), "an answer that nobody waits for");
+        let Some(Owed { frame, shape }) = owed else { return };
+        let frame = ReplyFrame { close: frame.close || self.stopping, ..frame };
+        if let Some(output) = self.connections.writer(id, self.now) {
+            api::write_answer(output, &frame, self.date, shape, &response, self.keyring);
+        }
+        if frame.close
+            && let Some(connection) = self.connections.get(id)
+        {
+            connection.close_when_sent();
+        }
+        self.connections.mark_dirty(id);
+    }
+}

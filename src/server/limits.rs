@@ -1,0 +1,65 @@
+//! Every bound of the shell in one place. What users can set is in the configuration; these are the ones that nobody needs to.
+
+use std::time::Duration;
+
+/// One read takes at most this from a connection.
+pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
+/// One visit reads at most so often: 256 KiB, about 50 µs of copying.
+pub(super) const READS_PER_VISIT_MAX: u32 = 4;
+/// One visit writes at most this.
+pub(super) const WRITE_BYTES_PER_VISIT_MAX: usize = 256 * 1024;
+/// A connection whose unsent answers reach this is neither read nor parsed until some are sent. One answer may exceed it.
+pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Written bytes are moved out of the way of unsent ones when there are so many of them.
+pub(super) const OUTPUT_COMPACT_BYTES: usize = 16 * 1024;
+
+/// One visit serves at most so many requests, 2 µs each, and at least so many when many connections wait.
+pub(super) const REQUESTS_PER_VISIT_MAX: u32 = 64;
+pub(super) const REQUESTS_PER_VISIT_MIN: u32 = 4;
+/// One turn serves about so many requests, about 1 ms.
+pub(super) const REQUESTS_PER_TURN_MAX: u32 = 512;
+/// A quarter of a turn belongs to connections that have used up a visit before, even while others keep coming.
+pub(super) const REQUESTS_PER_TURN_FOR_BACKLOG: u32 = REQUESTS_PER_TURN_MAX / 4;
+/// So much output counts as one more request: an answer of 1 MiB is not as cheap as one of 100 bytes.
+pub(super) const OUTPUT_BYTES_PER_REQUEST: usize = 16 * 1024;
+/// One turn accepts at most so many connections, about 5 µs each.
+pub(super) const ACCEPTS_PER_TURN_MAX: u32 = 64;
+/// One turn looks at most at so many timers of connections.
+pub(super) const TIMER_STEPS_PER_TURN_MAX: u32 = 256;
+/// One poll reports at most so many events.
+pub(super) const EVENTS_PER_TURN_MAX: usize = 1024;
+/// The loop never sleeps longer: a suspended machine's sleep counts for deadlines, but not for `epoll_wait`.
+pub(super) const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// The body of a refused request is read and dropped up to this, so that the connection can go on.
+pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// A connection that ends with an error reads on, and drops what it reads, until the client has seen the answer and closes:
+/// at most this long and this much (an upload of 100 MB is let through).
+pub(super) const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const LINGER_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// So many connections that were refused for want of room may linger like that; the others are closed at once.
+pub(super) const REFUSED_LINGERING_MAX: usize = 64;
+/// The same for a connection that was refused.
+pub(super) const REFUSED_LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Buffers kept for the next connection that needs one, and the largest that is kept.
+pub(super) const SPARE_BUFFERS_MAX: usize = 16;
+pub(super) const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
+
+/// How long nothing is accepted after the system had no descriptor or memory for one more connection.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors beside those of clients: standard streams, epoll, signals, the reserve, files read at a reload.
+pub(super) const OTHER_DESCRIPTORS: usize = 24;
+
+/// How long a clean stop waits for requests in flight and for answers to leave.
+pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// For a lock's release by an operator who names no customer: so many customers are tried.
+pub(super) const RELEASE_CUSTOMERS_MAX: usize = 256;
+
+const _: () = {
+    assert!(REQUESTS_PER_VISIT_MAX + REQUESTS_PER_TURN_FOR_BACKLOG <= REQUESTS_PER_TURN_MAX);
+    assert!(REQUESTS_PER_VISIT_MIN <= REQUESTS_PER_VISIT_MAX);
+    assert!(SPARE_BUFFER_BYTES_MAX >= READ_BYTES_MAX && SPARE_BUFFER_BYTES_MAX >= OUTPUT_BYTES_MAX);
+    assert!(OUTPUT_COMPACT_BYTES < OUTPUT_BYTES_MAX);
+};

@@ -1,0 +1,99 @@
+//! Signals, and the two ways to end: a clean stop, and the end of its patience. Also the reload of keys.
+
+use super::Server;
+use super::connection::Stage;
+use super::limits::STOP_TIME_MAX;
+use super::systemd;
+use crate::log::Value;
+use crate::node::request::ConnectionId;
+use crate::time::{Instant, Now};
+
+/// A clean stop under way.
+pub(super) struct Stopping {
+    /// Whoever is not done by then is left.
+    deadline: Instant,
+    /// A second signal came.
+    at_once: bool,
+}
+
+impl Stopping {
+    /// When the stop ends, done or not.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+impl Server {
+    /// Does what signals ask.
+    pub(super) fn on_signals(&mut self, now: Now) {
+        let received = self.signals.take();
+        if received.reload > 0 {
+            self.reload_keys(now);
+        }
+        let mut stops = received.stop;
+        if stops > 0 && self.stopping.is_none() {
+            self.begin_stop(now);
+            stops -= 1;
+        }
+        if stops > 0
+            && let Some(stopping) = &mut self.stopping
+        {
+            stopping.at_once = true;
+        }
+    }
+
+    /// Begins a clean stop: nobody new comes in, what is in flight is answered, every connection closes behind its next answer
+    /// or, if it is idle, at once.
+    fn begin_stop(&mut self, now: Now) {
+        self.log.info(now, "stopping", &[("connections", Value::Number(self.connections.open_count() as u64))]);
+        systemd::notify_stopping();
+        // The files go first, so that nobody joins the line any more; then those who stand in it are still served.
+        self.listeners.iter_mut().for_each(super::Listener::remove_file);
+        for listener in &mut self.listeners {
+            listener.ready = true;
+        }
+        while self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready) {
+            self.accept_clients(now);
+        }
+        self.listeners.clear();
+        self.stopping = Some(Stopping { deadline: now.monotonic + STOP_TIME_MAX, at_once: false });
+        let all: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in all {
+            if let Some(connection) = self.connections.get(id) {
+                // A last look, so that what has been sent before the stop is answered.
+                connection.readable = true;
+                self.connections.wake(id);
+            }
+        }
+    }
+
+    /// Whether the stop is complete: everybody is served, or the patience is over.
+    pub(super) fn is_stopped(&mut self, now: Now) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        let in_flight =
+            self.connections.iter().filter(|connection| !matches!(connection.stage, Stage::Lingering { .. })).count();
+        if in_flight > 0 && !stopping.at_once && now.monotonic < stopping.deadline {
+            return false;
+        }
+        self.log.info(now, "stopped", &[("unanswered", Value::Number(in_flight as u64))]);
+        true
+    }
+
+    /// Reads the key files again. Keys that cannot be read or used change nothing.
+    fn reload_keys(&mut self, now: Now) {
+        let result = self.config.read_secrets_again().map_err(|error| error.to_string()).and_then(|secrets| {
+            let count = secrets.store_keys.len() as u64;
+            self.keyring
+                .replace_keys(secrets.store_keys, &secrets.store_key_current)
+                .map_err(|error| error.to_string())?;
+            Ok((count, secrets.store_key_current))
+        });
+        match result {
+            Ok((count, current)) => {
+                let fields = [("store_keys", Value::Number(count)), ("current", Value::Text(&current))];
+                self.log.info(now, "keys_reloaded", &fields);
+            }
+            Err(error) => self.log.error(now, "reload_failed", &[("error", Value::Text(&error))]),
+        }
+    }
+}
