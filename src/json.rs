@@ -96,8 +96,37 @@ pub fn read_object<'a>(text: &'a [u8], mut member: impl FnMut(Cow<'a, str>, Valu
 pub enum CounterBodyError {
     /// It is no JSON object at all, so it was meant for a blob.
     NotAnObject,
-    /// It is an object, but not `{"value":N}`; the text says why.
-    Bad(&'static str),
+    /// It is an object, but not `{"value":N}`.
+    Bad(CounterBodyMistake),
+}
+
+/// Why an object is not `{"value":N}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterBodyMistake {
+    /// It has another key.
+    OtherKey,
+    /// `value` stands twice.
+    Twice,
+    /// `value` is something else, or has more than 64 bits.
+    NotAnInteger,
+    /// There is no `value`.
+    Missing,
+}
+
+impl CounterBodyMistake {
+    /// All of them, in the order of their wire numbers.
+    pub const ALL: [Self; 4] = [Self::OtherKey, Self::Twice, Self::NotAnInteger, Self::Missing];
+
+    /// What the user is told.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::OtherKey => "a counter is updated by {\"value\":N}, without any other key",
+            Self::Twice => "`value` stands twice",
+            Self::NotAnInteger => "`value` must be an integer of 64 bits",
+            Self::Missing => "`value` is missing: a counter is updated by {\"value\":N}",
+        }
+    }
 }
 
 /// Reads `{"value":N}`, the body that updates a counter. A pure function, because only the store's kind, which the node
@@ -110,9 +139,9 @@ pub fn counter_update(body: &[u8]) -> Result<i64, CounterBodyError> {
     let mut problem = None;
     let is_object = read_object(body, |key, member| {
         if key != "value" {
-            problem = problem.or(Some("a counter is updated by {\"value\":N}, without any other key"));
+            problem = problem.or(Some(CounterBodyMistake::OtherKey));
         } else if value.is_some() {
-            problem = problem.or(Some("`value` stands twice"));
+            problem = problem.or(Some(CounterBodyMistake::Twice));
         } else {
             value = Some(member);
         }
@@ -127,8 +156,8 @@ pub fn counter_update(body: &[u8]) -> Result<i64, CounterBodyError> {
         Some(Value::Integer(value)) => Ok(value),
         Some(
             Value::Null | Value::Bool(_) | Value::OtherNumber | Value::String(_) | Value::Array(_) | Value::Object,
-        ) => Err(CounterBodyError::Bad("`value` must be an integer of 64 bits")),
-        None => Err(CounterBodyError::Bad("`value` is missing: a counter is updated by {\"value\":N}")),
+        ) => Err(CounterBodyError::Bad(CounterBodyMistake::NotAnInteger)),
+        None => Err(CounterBodyError::Bad(CounterBodyMistake::Missing)),
     }
 }
 

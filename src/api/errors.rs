@@ -283,12 +283,17 @@ impl From<Refusal> for ApiError {
             }
             Refusal::ValueOutOfBounds => Self::of(Code::ValueOutOfBounds),
             Refusal::InvalidBounds => Self::of(Code::InvalidBounds),
-            Refusal::BadCounterBody(line) => Self::bad_request(line),
+            Refusal::BadCounterBody(mistake) => Self::bad_request(mistake.message()),
             Refusal::Overflow => Self::of(Code::Overflow),
             Refusal::RateLimited { retry_after_ms } => Self::of(Code::RateLimited).after(retry_after_ms),
             Refusal::TombstoneLimitExceeded => Self::of(Code::TombstoneLimitExceeded),
             Refusal::CapacityExceeded => Self::of(Code::CapacityExceeded),
             Refusal::CustomerQuotaExceeded => Self::of(Code::CustomerQuotaExceeded),
+            Refusal::LeaderChanged => Self::of(Code::LeaderChanged),
+            Refusal::StoreUnavailable => Self::of(Code::StoreUnavailable),
+            Refusal::NotReplicated { applied: false } => Self::of(Code::NotReplicated),
+            Refusal::NotReplicated { applied: true } => Self::of(Code::NotReplicated)
+                .saying("the other node was lost before it had the change; it was made here, and may survive"),
             Refusal::TooManyWaiting => {
                 Self::of(Code::StoreUnavailable).saying("too many requests wait for locks; try again")
             }

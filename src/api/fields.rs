@@ -53,6 +53,8 @@ pub(super) struct Fields<'b> {
     pub(super) condition: Condition,
     pub(super) idempotency_key: Option<&'b str>,
     pub(super) replicated: bool,
+    /// `BigBunny-Read: primary`.
+    pub(super) from_primary: bool,
     pub(super) is_octet_stream: bool,
 }
 
@@ -129,11 +131,11 @@ fn read_field<'b>(fields: &mut Fields<'b>, field: Field, value: &'b [u8], settin
             }
             fields.replicated = true;
         }
-        // This node is the primary, so that the answer is what was asked for either way.
         Field::Read => {
             if value != b"primary" {
                 return Err(ApiError::bad_request("BigBunny-Read must be primary, or left away"));
             }
+            fields.from_primary = true;
         }
         Field::ContentType => fields.is_octet_stream = is_octet_stream(value),
         Field::Host

@@ -141,10 +141,6 @@ pub fn prepare<'b>(
     let mut planner =
         Planner { argument, query: head.query, fields: &fields, customer: customer.unwrap_or(""), keyring };
     let plan = planner.plan(endpoint.operation)?;
-    // There is no other node that could keep a copy. Of requests about many, only the body says whether they change anything.
-    if fields.replicated && endpoint.operation != Operation::NamedMany {
-        return Err(ApiError::of(Code::NotReplicated));
-    }
     let head_digest = fields.idempotency_key.map(|_| digest_head(head, endpoint));
     let body_limit_bytes = match endpoint.body {
         Body::Ignored | Body::SmallJson => endpoints::SMALL_BODY_LIMIT_BYTES,
@@ -398,6 +394,8 @@ impl<'b> Prepared<'b> {
             connection,
             customer: self.customer.unwrap_or(""),
             condition: self.fields.condition,
+            durable: self.fields.replicated,
+            from_primary: self.fields.from_primary,
             idempotency,
             operation,
         }))
@@ -428,7 +426,6 @@ fn read_body<'b>(
         }
         NodeOperation::ReadMany { names } => match bodies::read_many(bytes)? {
             Many::Get(asked) => *names = asked,
-            Many::Delete(_) if fields.replicated => return Err(ApiError::of(Code::NotReplicated)),
             Many::Delete(names) => *operation = NodeOperation::DeleteMany { names },
         },
         NodeOperation::Rename { to, .. } => *to = bodies::read_rename(bytes)?,

@@ -34,6 +34,11 @@ impl Node {
         }
         self.customers.take_token(customer, now.monotonic);
 
+        // There is no other node that could have it.
+        if request.durable && request.operation.is_change() {
+            return Admission::Refused(Refusal::NotReplicated { applied: false });
+        }
+
         let mut kept = None;
         if let Some(idempotency) = &request.idempotency {
             match self.kept.look_up(customer, idempotency) {

@@ -137,7 +137,7 @@ impl KeptAnswers {
             KeptAnswer::Locked { lock, body, created } => Answer::Locked { lock: *lock, body, created: *created },
             KeptAnswer::Deleted { count } => Answer::Deleted { count: *count },
         });
-        Response { result, facts: *facts }
+        Response::new(result, *facts)
     }
 
     /// Forgets an answer, or the place for one. Returns whose it was and the bytes it takes off the books.

@@ -73,6 +73,18 @@ pub enum Input<'a> {
     Timeout,
 }
 
+/// What a node is to its site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It does not have the data yet, and asks its peer.
+    Joining,
+    /// It takes every change.
+    #[default]
+    Primary,
+    /// It follows, serves reads, and takes over.
+    Secondary,
+}
+
 /// Where the node says what to do.
 pub trait Outbox {
     /// Answers a request. Each is answered once at most, and every one that is not abandoned; a long prefix delete answers even
@@ -222,7 +234,7 @@ impl<'n> View<'n> {
     /// The answer in full.
     fn response(&self, customer: u32, outcome: Result<Outcome, Refusal>) -> Response<'n> {
         let (answer, facts) = match outcome {
-            Err(refusal) => return Response { result: Err(refusal), facts: None },
+            Err(refusal) => return Response::new(Err(refusal), None),
             Ok(Outcome::Done) => (Answer::Done, None),
             Ok(Outcome::DoneTo(slot)) => (Answer::Done, Some(self.facts(slot))),
             Ok(Outcome::StoreId { slot, created }) => {
@@ -259,7 +271,7 @@ impl<'n> View<'n> {
             }
             Ok(Outcome::Later) => unreachable!("what is answered later is not answered now"),
         };
-        Response { result: Ok(answer), facts }
+        Response::new(Ok(answer), facts)
     }
 
     fn facts(&self, slot: u32) -> StoreFacts {
@@ -331,7 +343,7 @@ impl Node {
 
     fn on_request(&mut self, now: Now, id: RequestId, request: &Request<'_>, outbox: &mut dyn Outbox) {
         let Some(customer) = self.customers.find_or_make(request.customer) else {
-            return outbox.respond(id, Response { result: Err(Refusal::CapacityExceeded), facts: None });
+            return outbox.respond(id, Response::new(Err(Refusal::CapacityExceeded), None));
         };
         match self.admit(now, id, customer, request, outbox) {
             Admission::Admitted(asker) => {
@@ -339,7 +351,7 @@ impl Node {
                 self.carry_out(&Ask { now, asker, condition, operation, deadline: None }, outbox);
                 self.serve_lines(now, outbox);
             }
-            Admission::Refused(refusal) => outbox.respond(id, Response { result: Err(refusal), facts: None }),
+            Admission::Refused(refusal) => outbox.respond(id, Response::new(Err(refusal), None)),
             Admission::Answered => {}
         }
         self.forget_customer_if_unused(now, customer);

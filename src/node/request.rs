@@ -36,6 +36,10 @@ pub struct Request<'a> {
     pub customer: &'a str,
     /// `If-Match` and `If-None-Match`.
     pub condition: Condition,
+    /// `BigBunny-Durability: replicated`: answer only when the other node has it.
+    pub durable: bool,
+    /// `BigBunny-Read: primary`: not from a secondary.
+    pub from_primary: bool,
     /// `Idempotency-Key` and what it stands for; only on operations that change something.
     pub idempotency: Option<Idempotency<'a>>,
     /// What to do.
@@ -283,4 +287,28 @@ pub enum Operation<'a> {
         /// The name it gets.
         to: Cow<'a, str>,
     },
+}
+
+impl Operation<'_> {
+    /// Whether it changes anything: a read that moves an expiry does, and so does taking a lock.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        match self {
+            Self::Lookup { .. } | Self::List { .. } | Self::ReadMany { .. } => false,
+            Self::Read { touch, .. } | Self::Authorize { touch, .. } => touch.is_some(),
+            Self::Create { .. }
+            | Self::CreateNamed { .. }
+            | Self::Put { .. }
+            | Self::Update { .. }
+            | Self::BeginModify { .. }
+            | Self::CompleteModify { .. }
+            | Self::CancelModify { .. }
+            | Self::Delete { .. }
+            | Self::Increment { .. }
+            | Self::Touch { .. }
+            | Self::DeletePrefix { .. }
+            | Self::DeleteMany { .. }
+            | Self::Rename { .. } => true,
+        }
+    }
 }

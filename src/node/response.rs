@@ -1,6 +1,8 @@
 //! What the node answers. Answers borrow the store's bytes, so that the shell copies them once, into the connection's output.
 
+use super::Role;
 use super::request::{Counter, Etag, LockId, StoreKey};
+use crate::json::CounterBodyMistake;
 
 /// The answer to one request.
 #[derive(Clone, Debug)]
@@ -9,6 +11,18 @@ pub struct Response<'a> {
     pub result: Result<Answer<'a>, Refusal>,
     /// On every answer about one store that exists.
     pub facts: Option<StoreFacts>,
+    /// What the node was that answered.
+    pub by: Role,
+    /// A change made without a lease: it may be lost when the other node has been primary too.
+    pub degraded: bool,
+}
+
+impl<'a> Response<'a> {
+    /// An answer of a primary, with nothing to warn of.
+    #[must_use]
+    pub const fn new(result: Result<Answer<'a>, Refusal>, facts: Option<StoreFacts>) -> Self {
+        Self { result, facts, by: Role::Primary, degraded: false }
+    }
 }
 
 /// What is said of a store beside its content.
@@ -133,7 +147,7 @@ pub enum Refusal {
     /// `min` is greater than `max`.
     InvalidBounds,
     /// The body of a counter's update is not `{"value":N}` (`400`, no code).
-    BadCounterBody(&'static str),
+    BadCounterBody(CounterBodyMistake),
     /// The value would leave 64 bits.
     Overflow,
     /// The customer's bucket is empty.
@@ -147,6 +161,15 @@ pub enum Refusal {
     CapacityExceeded,
     /// The customer's quota, or the cap on the number of customers.
     CustomerQuotaExceeded,
+    /// The change cannot be handed on, or nobody knows whether it was made: ask again.
+    LeaderChanged,
+    /// The node does not have the data yet.
+    StoreUnavailable,
+    /// The other node does not have it.
+    NotReplicated {
+        /// The change was made here, and may survive.
+        applied: bool,
+    },
     /// Too many requests wait for this lock, or for locks altogether (`503 StoreUnavailable`).
     TooManyWaiting,
 }
@@ -163,6 +186,9 @@ impl Refusal {
             | Self::TombstoneLimitExceeded
             | Self::CapacityExceeded
             | Self::CustomerQuotaExceeded
+            | Self::LeaderChanged
+            | Self::StoreUnavailable
+            | Self::NotReplicated { .. }
             | Self::TooManyWaiting => true,
             Self::NotFound
             | Self::NotAuthorized
