@@ -1,21 +1,70 @@
 //! Owns the way from the command line to a command, and the exit status; nothing else.
 
 use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use bigbunny::cli::exit::Exit;
+use bigbunny::cli::{self, Outcome, help};
+use bigbunny::config::{self, Parsed};
+use bigbunny::server;
+
+/// The daemon failed while it ran, or could not open its sockets.
+const RUNTIME_FAILURE: u8 = 1;
+
 fn main() -> ExitCode {
-    let config = match bigbunny::config::parse(env::args_os().skip(1), &|name| env::var_os(name)) {
-        Ok(config) => config,
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    let env = |name: &str| env::var_os(name);
+    let status = match args.first().map(|first| first.to_string_lossy().into_owned()).as_deref() {
+        // As other programs do when they are given nothing to do.
+        None => {
+            cli::tell(help::usage().trim_end());
+            Exit::Usage.status()
+        }
+        Some("--version" | "-version") => command(vec!["version".into()], &env),
+        Some(first) if first.starts_with('-') => daemon(args, &env),
+        Some(_) => command(args, &env),
+    };
+    ExitCode::from(status)
+}
+
+/// Runs a client command.
+fn command(args: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>) -> u8 {
+    ended(cli::run(args, env))
+}
+
+/// Says what went wrong, if something did, and how the process is to end.
+fn ended(outcome: Outcome) -> u8 {
+    match outcome {
+        Ok(exit) => exit.status(),
+        Err(failure) => {
+            cli::tell(&format!("bbd: {}", failure.message));
+            failure.exit.status()
+        }
+    }
+}
+
+/// Runs the daemon: 0 is a clean stop, 1 a failure while it ran, 2 a configuration that is wrong.
+fn daemon(args: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>) -> u8 {
+    let config = match config::parse_or_help(args, env) {
+        Ok(Parsed::Config(config)) => *config,
+        Ok(Parsed::Help) => return command(vec!["help".into()], env),
         Err(error) => {
-            eprintln!("bbd: {error}");
-            return ExitCode::from(2);
+            cli::tell(&format!("bbd: {error}"));
+            return Exit::Usage.status();
         }
     };
-    match bigbunny::server::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    if config.check_config {
+        for warning in &config.warnings {
+            cli::tell(&format!("bbd: warning: {warning}"));
+        }
+        return ended(cli::print(config.report().as_bytes()));
+    }
+    match server::run(config) {
+        Ok(()) => Exit::Done.status(),
         Err(error) => {
-            eprintln!("bbd: {error}");
-            ExitCode::FAILURE
+            cli::tell(&format!("bbd: {error}"));
+            RUNTIME_FAILURE
         }
     }
 }

@@ -1,0 +1,358 @@
+//! Owns the one table of client commands: name, flags, arguments, help line, handler. The parser, the help texts and the check of
+//! bbd.1 all read it. Does not own what a command does.
+
+use std::ops::RangeInclusive;
+
+use super::Outcome;
+use super::invocation::Invocation;
+use super::{modify, named, operate, stores};
+
+/// A flag of client commands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommandFlag {
+    /// Without dashes.
+    pub name: &'static str,
+    /// What its value is called in help texts; `None` for a switch.
+    pub value_name: Option<&'static str>,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// A flag as one command takes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Takes {
+    /// Which.
+    pub flag: &'static CommandFlag,
+    /// The command cannot do without.
+    pub is_needed: bool,
+}
+
+/// One client command.
+pub struct Command {
+    /// One word, or two.
+    pub name: &'static str,
+    /// The flags that it takes beside [`UDS`], in the order of help texts.
+    pub flags: &'static [Takes],
+    /// Its positional arguments, as in help texts.
+    pub arguments: &'static str,
+    /// How many there may be.
+    pub argument_count: RangeInclusive<usize>,
+    /// One line of help.
+    pub help: &'static str,
+    /// What it does.
+    pub(super) run: fn(&Invocation) -> Outcome,
+}
+
+impl Command {
+    /// Its flags and arguments on one line, needed flags without brackets: `--lock LOCK [--ttl S] ID`.
+    #[must_use]
+    pub fn synopsis(&self) -> String {
+        let flags = self.flags.iter().filter(|takes| *takes.flag != CUSTOMER).map(|takes| {
+            let value = takes.flag.value_name.map(|name| format!(" {name}")).unwrap_or_default();
+            let (open, close) = if takes.is_needed { ("", "") } else { ("[", "]") };
+            format!("{open}--{}{value}{close}", takes.flag.name)
+        });
+        let arguments = std::iter::once(self.arguments.to_owned()).filter(|arguments| !arguments.is_empty());
+        flags.chain(arguments).collect::<Vec<String>>().join(" ")
+    }
+
+    /// The flag of that name, if it takes it.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> Option<&'static CommandFlag> {
+        let own = self.flags.iter().map(|takes| takes.flag).find(|flag| flag.name == name);
+        own.or_else(|| (name == UDS.name).then_some(&UDS))
+    }
+}
+
+/// The command of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+const fn may(flag: &'static CommandFlag) -> Takes {
+    Takes { flag, is_needed: false }
+}
+
+const fn needs(flag: &'static CommandFlag) -> Takes {
+    Takes { flag, is_needed: true }
+}
+
+const fn switch(name: &'static str, help: &'static str) -> CommandFlag {
+    CommandFlag { name, value_name: None, help }
+}
+
+const fn valued(name: &'static str, value_name: &'static str, help: &'static str) -> CommandFlag {
+    CommandFlag { name, value_name: Some(value_name), help }
+}
+
+/// Every command takes it.
+pub const UDS: CommandFlag = valued("uds", "PATH", "The daemon's socket (or BBD_UDS; default /tmp/bbd.sock)");
+/// Every command that is about a customer's stores takes it.
+pub const CUSTOMER: CommandFlag = valued("customer", "ID", "Whose stores (or BBD_CUSTOMER; default \"default\")");
+pub(super) const DATA: CommandFlag = valued("data", "D", "The contents; without it, standard input");
+pub(super) const SHOW_DATA: CommandFlag = switch("data", "Write the contents to standard error");
+pub(super) const TTL: CommandFlag = valued("ttl", "S", "Time to live: seconds, or such as 500ms, 30m, 12h, 7d");
+pub(super) const SHOW_TTL: CommandFlag = switch("ttl", "Write the seconds left to live to standard error");
+pub(super) const NAME: CommandFlag = valued("name", "N", "Give the store this name");
+pub(super) const REUSE: CommandFlag = switch("reuse", "If the name is taken, print the id of the store that has it");
+pub(super) const LOCK: CommandFlag = valued("lock", "LOCK", "The lock id that begin-modify printed");
+pub(super) const HOLD: CommandFlag =
+    valued("hold", "MS", "Hold the lock for so long; default: the daemon's --lock-timeout");
+pub(super) const VALUE: CommandFlag = valued("value", "N", "The value");
+pub(super) const MIN: CommandFlag = valued("min", "N", "The lower bound");
+pub(super) const MAX: CommandFlag = valued("max", "N", "The upper bound");
+pub(super) const WITH_MIN: CommandFlag = switch("with-min", "Accepted for old scripts; --min is enough");
+pub(super) const WITH_MAX: CommandFlag = switch("with-max", "Accepted for old scripts; --max is enough");
+pub(super) const DELTA: CommandFlag = valued("delta", "N", "The step; default 1");
+pub(super) const REJECT: CommandFlag =
+    switch("reject", "Leave the counter alone if the step would pass a bound, and exit with 4");
+pub(super) const TOUCH: CommandFlag = valued("touch", "S", "Give it this time to live while reading it");
+pub(super) const IF_ABSENT: CommandFlag = switch("if-absent", "Only make a new store, never replace one");
+pub(super) const IF_PRESENT: CommandFlag = switch("if-present", "Only replace a store, never make one");
+pub(super) const PREFIX: CommandFlag = valued("prefix", "P", "Only names that begin so");
+pub(super) const AFTER: CommandFlag = valued("after", "N", "Only names behind this one in byte order");
+pub(super) const LIMIT: CommandFlag = valued("limit", "N", "At most so many names; default: all");
+pub(super) const JSON: CommandFlag = switch("json", "As the daemon's own JSON");
+pub(super) const ENV: CommandFlag = switch("env", "As lines of an environment file");
+
+const NONE: RangeInclusive<usize> = 0..=0;
+const ONE: RangeInclusive<usize> = 1..=1;
+
+/// Every client command, in the order of help texts.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "create",
+        flags: &[may(&DATA), may(&TTL), may(&NAME), may(&REUSE), may(&CUSTOMER)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Make a blob and print its store id",
+        run: stores::create,
+    },
+    Command {
+        name: "get",
+        flags: &[may(&SHOW_TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Print the contents of a store; of a counter, its JSON",
+        run: stores::get,
+    },
+    Command {
+        name: "update",
+        flags: &[may(&DATA), may(&TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Replace the contents of a store",
+        run: stores::update,
+    },
+    Command {
+        name: "touch",
+        flags: &[needs(&TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Move the expiry of a store",
+        run: stores::touch,
+    },
+    Command {
+        name: "delete",
+        flags: &[may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Delete a store; one that is not there is fine",
+        run: stores::delete,
+    },
+    Command {
+        name: "delete-named",
+        flags: &[may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Delete the store of that name; one that is not there is fine",
+        run: stores::delete_named,
+    },
+    Command {
+        name: "lookup",
+        flags: &[may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Print the store id of a name",
+        run: stores::lookup,
+    },
+    Command {
+        name: "begin-modify",
+        flags: &[may(&SHOW_DATA), may(&HOLD), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Lock a blob and print the lock id",
+        run: stores::begin_modify,
+    },
+    Command {
+        name: "complete-modify",
+        flags: &[needs(&LOCK), may(&DATA), may(&TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Write a locked blob and release the lock",
+        run: stores::complete_modify,
+    },
+    Command {
+        name: "cancel-modify",
+        flags: &[needs(&LOCK), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Release a lock without writing",
+        run: stores::cancel_modify,
+    },
+    Command {
+        name: "modify",
+        flags: &[may(&HOLD), may(&TTL), may(&CUSTOMER)],
+        arguments: "ID -- COMMAND [ARGUMENT ...]",
+        argument_count: 2..=usize::MAX,
+        help: "Replace a blob by what COMMAND makes of it, under the lock",
+        run: modify::modify,
+    },
+    Command {
+        name: "counter-create",
+        flags: &[
+            may(&VALUE),
+            may(&MIN),
+            may(&MAX),
+            may(&WITH_MIN),
+            may(&WITH_MAX),
+            may(&NAME),
+            may(&REUSE),
+            may(&TTL),
+            may(&CUSTOMER),
+        ],
+        arguments: "",
+        argument_count: NONE,
+        help: "Make a counter and print its store id",
+        run: stores::counter_create,
+    },
+    Command {
+        name: "counter-get",
+        flags: &[may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Print the value of a counter",
+        run: stores::counter_get,
+    },
+    Command {
+        name: "counter-increment",
+        flags: &[may(&DELTA), may(&TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Add to a counter and print its value",
+        run: stores::counter_increment,
+    },
+    Command {
+        name: "counter-decrement",
+        flags: &[may(&DELTA), may(&TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Take from a counter and print its value",
+        run: stores::counter_decrement,
+    },
+    Command {
+        name: "counter-set",
+        flags: &[needs(&VALUE), may(&TTL), may(&CUSTOMER)],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Give a counter a value",
+        run: stores::counter_set,
+    },
+    Command {
+        name: "named get",
+        flags: &[may(&SHOW_TTL), may(&TOUCH), may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Print the contents of a named store; of a counter, its JSON",
+        run: named::get,
+    },
+    Command {
+        name: "named put",
+        flags: &[may(&DATA), may(&TTL), may(&IF_ABSENT), may(&IF_PRESENT), may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Make or replace a named blob and print its store id",
+        run: named::put,
+    },
+    Command {
+        name: "named delete",
+        flags: &[may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Delete a named store; one that is not there is fine",
+        run: named::delete,
+    },
+    Command {
+        name: "named touch",
+        flags: &[needs(&TTL), may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Move the expiry of a named store",
+        run: named::touch,
+    },
+    Command {
+        name: "named increment",
+        flags: &[may(&DELTA), may(&VALUE), may(&MIN), may(&MAX), may(&TTL), may(&REJECT), may(&CUSTOMER)],
+        arguments: "NAME",
+        argument_count: ONE,
+        help: "Add to a named counter, made with value, bounds and ttl if missing; print its value",
+        run: named::increment,
+    },
+    Command {
+        name: "named list",
+        flags: &[may(&PREFIX), may(&AFTER), may(&LIMIT), may(&CUSTOMER)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print names in byte order, one a line",
+        run: named::list,
+    },
+    Command {
+        name: "status",
+        flags: &[may(&JSON)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print what the daemon says of itself",
+        run: operate::status,
+    },
+    Command {
+        name: "promote",
+        flags: &[],
+        arguments: "",
+        argument_count: NONE,
+        help: "Make this node the primary now",
+        run: operate::promote,
+    },
+    Command {
+        name: "release-lock",
+        flags: &[],
+        arguments: "ID",
+        argument_count: ONE,
+        help: "Drop the lock of a store, whoever holds it",
+        run: operate::release_lock,
+    },
+    Command {
+        name: "keygen",
+        flags: &[may(&ENV)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print a new store key and a new internal token",
+        run: operate::keygen,
+    },
+    Command {
+        name: "help",
+        flags: &[],
+        arguments: "[COMMAND]",
+        argument_count: 0..=2,
+        help: "Print help, on one command or on all",
+        run: super::help::run,
+    },
+    Command {
+        name: "version",
+        flags: &[],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print the version",
+        run: super::help::version,
+    },
+];
