@@ -108,7 +108,7 @@ pub enum Argument {
     Id,
     /// A name: one segment.
     Name,
-    /// A name, and slashes do not end it: what cannot be a name is answered like one that is not there.
+    /// A name, and slashes do not end it: a proxy puts a cookie there as it came.
     AnyText,
 }
 

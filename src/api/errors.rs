@@ -276,11 +276,10 @@ impl From<Refusal> for ApiError {
             Refusal::IdempotencyInProgress => Self::of(Code::StoreLocked)
                 .saying("the first request with this Idempotency-Key still waits for the lock; try again"),
             Refusal::TypeMismatch { needed: "counter" } => {
-                Self::of(Code::TypeMismatch).saying("the store is a blob, and this works on counters only")
+                Self::of(Code::TypeMismatch).saying("the store is a blob, and this is for counters")
             }
-            Refusal::TypeMismatch { .. } => {
-                Self::of(Code::TypeMismatch).saying("the store is a counter, and this works on blobs only")
-            }
+            Refusal::TypeMismatch { .. } => Self::of(Code::TypeMismatch)
+                .saying("the store is a counter, and this is for blobs; a counter is updated by {\"value\":N}"),
             Refusal::ValueOutOfBounds => Self::of(Code::ValueOutOfBounds),
             Refusal::InvalidBounds => Self::of(Code::InvalidBounds),
             Refusal::BadCounterBody(mistake) => Self::bad_request(mistake.message()),

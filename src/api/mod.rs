@@ -442,3 +442,6 @@ fn read_body<'b>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
