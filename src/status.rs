@@ -3,7 +3,7 @@
 //! Both are made of what the node says of itself and what the shell knows; nothing is counted here.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use nanoserde::SerJson;
@@ -27,6 +27,8 @@ pub struct ShellStatus<'s> {
     pub connections_rejected_total: u64,
     /// `--memory-limit`, 0 = none.
     pub memory_limit_bytes: u64,
+    /// The longest turn of the loop so far, waiting for events not counted.
+    pub longest_turn: Duration,
 }
 
 /// The fields of `/status`, named as they are written.
@@ -98,7 +100,7 @@ enum Kind {
 #[must_use]
 pub fn metrics_text(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
     let mut page = String::with_capacity(4096);
-    let mut add = |name: &str, kind: Kind, help: &str, labels: &str, value: u64| {
+    let mut add = |name: &str, kind: Kind, help: &str, labels: &str, value: &dyn Display| {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -107,41 +109,48 @@ pub fn metrics_text(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
         let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}");
     };
     let info = format!("{{site=\"{}\",host_id=\"{}\",version=\"{}\"}}", shell.site, shell.host_id, shell.version);
-    add("bbd_node_info", Kind::Gauge, "Which node this is; always 1.", &info, 1);
-    add("bbd_role", Kind::Gauge, "1 for the role that the node has.", "{role=\"PRIMARY\"}", 1);
-    add("bbd_leader_epoch", Kind::Gauge, "The epoch of the primary.", "", 1);
-    add("bbd_uptime_seconds", Kind::Gauge, "Seconds since the start.", "", shell.uptime.as_secs());
-    add("bbd_stores", Kind::Gauge, "Stores, expired ones not yet removed included.", "", node.stores);
-    add("bbd_names", Kind::Gauge, "Names in use.", "", node.names);
-    add("bbd_customers", Kind::Gauge, "Customers that have anything.", "", node.customers);
-    add("bbd_tombstones", Kind::Gauge, "Deleted stores that are remembered.", "", node.tombstones);
-    add("bbd_locks", Kind::Gauge, "Locks held.", "", node.locks);
-    add("bbd_lock_waiters", Kind::Gauge, "Requests that wait for a lock.", "", node.waiters);
-    add("bbd_memory_used_bytes", Kind::Gauge, "Bytes of all stores, as limits count them.", "", node.memory_bytes);
-    add("bbd_memory_limit_bytes", Kind::Gauge, "The memory limit; 0 is none.", "", shell.memory_limit_bytes);
-    add("bbd_connections", Kind::Gauge, "Open connections of clients.", "", shell.connections);
+    add("bbd_node_info", Kind::Gauge, "Which node this is; always 1.", &info, &1);
+    add("bbd_role", Kind::Gauge, "1 for the role that the node has.", "{role=\"PRIMARY\"}", &1);
+    add("bbd_leader_epoch", Kind::Gauge, "The epoch of the primary.", "", &1);
+    add("bbd_uptime_seconds", Kind::Gauge, "Seconds since the start.", "", &shell.uptime.as_secs());
+    add("bbd_stores", Kind::Gauge, "Stores, expired ones not yet removed included.", "", &node.stores);
+    add("bbd_names", Kind::Gauge, "Names in use.", "", &node.names);
+    add("bbd_customers", Kind::Gauge, "Customers that have anything.", "", &node.customers);
+    add("bbd_tombstones", Kind::Gauge, "Deleted stores that are remembered.", "", &node.tombstones);
+    add("bbd_locks", Kind::Gauge, "Locks held.", "", &node.locks);
+    add("bbd_lock_waiters", Kind::Gauge, "Requests that wait for a lock.", "", &node.waiters);
+    add("bbd_memory_used_bytes", Kind::Gauge, "Bytes of all stores, as limits count them.", "", &node.memory_bytes);
+    add("bbd_memory_limit_bytes", Kind::Gauge, "The memory limit; 0 is none.", "", &shell.memory_limit_bytes);
+    add("bbd_connections", Kind::Gauge, "Open connections of clients.", "", &shell.connections);
     add(
         "bbd_connections_rejected_total",
         Kind::Counter,
         "Connections refused because there were too many.",
         "",
-        shell.connections_rejected_total,
+        &shell.connections_rejected_total,
     );
-    add("bbd_expired_total", Kind::Counter, "Stores removed at their expiry.", "", node.expired_total);
+    add("bbd_expired_total", Kind::Counter, "Stores removed at their expiry.", "", &node.expired_total);
     add(
         "bbd_lock_expirations_total",
         Kind::Counter,
         "Locks that ran into their time-out.",
         "",
-        node.lock_expirations_total,
+        &node.lock_expirations_total,
     );
-    add("bbd_rate_limited_total", Kind::Counter, "Requests refused by the rate limit.", "", node.rate_limited_total);
+    add("bbd_rate_limited_total", Kind::Counter, "Requests refused by the rate limit.", "", &node.rate_limited_total);
     add(
         "bbd_capacity_refused_total",
         Kind::Counter,
         "Requests refused for want of memory or quota.",
         "",
-        node.capacity_refused_total,
+        &node.capacity_refused_total,
+    );
+    add(
+        "bbd_loop_turn_seconds_max",
+        Kind::Gauge,
+        "The longest turn of the event loop since the start.",
+        "",
+        &shell.longest_turn.as_secs_f64(),
     );
     page
 }

@@ -66,6 +66,7 @@ impl Server {
             connections: self.connections.open_count() as u64,
             connections_rejected_total: self.rejected_total,
             memory_limit_bytes: fixed.memory_limit_bytes,
+            longest_turn: self.longest_turn,
         };
         self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &node, &shell));
     }

@@ -134,6 +134,7 @@ struct Server {
     scratch: ChunkedScratch,
     started: Instant,
     rejected_total: u64,
+    longest_turn: Duration,
     watchdog: Option<(Duration, Instant)>,
     stopping: Option<Stopping>,
 }
@@ -221,6 +222,7 @@ impl Server {
             scratch: ChunkedScratch::default(),
             started: now.monotonic,
             rejected_total: 0,
+            longest_turn: Duration::ZERO,
             watchdog: systemd::watchdog_interval().map(|interval| (interval, now.monotonic + interval)),
             stopping: None,
             config,
@@ -251,6 +253,7 @@ impl Server {
             Err(error) => return Err(ServerError::System("wait for events", error)),
         }
         let now = clock::now();
+        let turn_began = now.monotonic;
         self.date.update(now.wall);
         if self.note_events(events) {
             self.on_signals(now);
@@ -273,6 +276,7 @@ impl Server {
             systemd::notify_watchdog();
             *due = now.monotonic + *interval;
         }
+        self.longest_turn = self.longest_turn.max(clock::now().monotonic.since(turn_began));
         Ok(!self.is_stopped(now))
     }
 
