@@ -11,6 +11,7 @@ use super::errors::{ApiError, finish_error};
 use super::text::Text;
 use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
 use crate::json::write_string;
+use crate::node::Role;
 use crate::node::request::{Content, Counter, Etag, LockId};
 use crate::node::response::{Answer, Response, StepTaken, StoreFacts, StoreView};
 use crate::store_id::{KeyRing, MAX_STORE_ID_CHARS};
@@ -27,7 +28,7 @@ const MAX_ETAG_BYTES: usize = 40;
 const LOCK_ID_CHARS: usize = 22;
 
 /// The response headers that some answer carries, and what each says. The manual is checked against this.
-pub static RESPONSE_HEADERS: [(&str, &str); 12] = [
+pub static RESPONSE_HEADERS: [(&str, &str); 13] = [
     ("Allow", "the methods that this path has"),
     ("BigBunny-Error-Code", "the code of an error"),
     ("BigBunny-Lock-ID", "the lock that was taken"),
@@ -36,6 +37,7 @@ pub static RESPONSE_HEADERS: [(&str, &str); 12] = [
     ("BigBunny-Not-Valid-After-Ms", "the milliseconds left"),
     ("BigBunny-Retry-After-Ms", "when a repeat may succeed, in milliseconds"),
     ("BigBunny-Role", "which node answered"),
+    ("BigBunny-Warning", "DegradedWrite: made without a lease, and may be lost"),
     ("Content-Type", "what the body is"),
     ("Date", "when the answer was made"),
     ("ETag", "the version of the store"),
@@ -54,13 +56,13 @@ pub fn write_answer(
     match &response.result {
         Ok(answer) => {
             let mut writer = AnswerWriter::start(out, status(shape, answer), frame, date);
-            write_facts(&mut writer, shape, response.facts.as_ref());
+            write_facts(&mut writer, shape, response);
             finish_answer(writer, shape, answer, response.facts.as_ref(), keyring);
         }
         Err(refusal) => {
             let error = ApiError::from(*refusal);
             let mut writer = AnswerWriter::start(out, error.status(), frame, date);
-            write_facts(&mut writer, shape, response.facts.as_ref());
+            write_facts(&mut writer, shape, response);
             finish_error(writer, &error);
         }
     }
@@ -84,8 +86,8 @@ fn status(shape: ReplyShape, answer: &Answer<'_>) -> u16 {
 }
 
 /// What is said of the store and of the node, whether the request was refused or not.
-fn write_facts(writer: &mut AnswerWriter<'_>, shape: ReplyShape, facts: Option<&StoreFacts>) {
-    if let Some(facts) = facts {
+fn write_facts(writer: &mut AnswerWriter<'_>, shape: ReplyShape, response: &Response<'_>) {
+    if let Some(facts) = &response.facts {
         let mut etag = Text::<MAX_ETAG_BYTES>::new();
         etag.push(b'"');
         push_etag(&mut etag, facts.etag);
@@ -93,7 +95,10 @@ fn write_facts(writer: &mut AnswerWriter<'_>, shape: ReplyShape, facts: Option<&
         writer.header("ETag", etag.as_bytes());
     }
     if matches!(shape.operation, Operation::Snapshot | Operation::NamedGet | Operation::LookupIdByName) {
-        writer.header("BigBunny-Role", b"primary");
+        writer.header("BigBunny-Role", if response.by == Role::Primary { b"primary" } else { b"secondary" });
+    }
+    if response.degraded {
+        writer.header("BigBunny-Warning", b"DegradedWrite");
     }
 }
 

@@ -3,9 +3,10 @@
 use super::super::errors::ERRORS;
 use super::*;
 use crate::http::{HttpDate, ReplyFrame, Version};
-use crate::node::NodeStatus;
+use crate::json::CounterBodyMistake;
 use crate::node::request::{Counter, Etag};
 use crate::node::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
+use crate::node::{NodeStatus, Role};
 use crate::status::ShellStatus;
 use crate::time::WallTime;
 
@@ -19,7 +20,7 @@ fn date() -> HttpDate {
 
 fn text_of(operation: Operation, result: Result<Answer<'_>, Refusal>, facts: Option<StoreFacts>) -> String {
     let mut out = Vec::new();
-    let response = Response { result, facts };
+    let response = Response::new(result, facts);
     write_answer(&mut out, &FRAME, &date(), ReplyShape { operation }, &response, &mut keyring());
     String::from_utf8(out).unwrap().replacen(DATE_LINE, "", 1)
 }
@@ -71,6 +72,22 @@ fn blobs() {
         )
     );
     assert!(text_of(Operation::NamedBeginModify, answer(true), facts(None)).starts_with("HTTP/1.1 201 Created\r\n"));
+}
+
+#[test]
+fn who_answered_and_with_what_doubt() {
+    let mut response = Response::new(Ok(Answer::Blob(b"")), None);
+    for (by, name) in [(Role::Primary, "primary"), (Role::Secondary, "secondary")] {
+        for degraded in [false, true] {
+            (response.by, response.degraded) = (by, degraded);
+            let mut out = Vec::new();
+            let shape = ReplyShape { operation: Operation::Snapshot };
+            write_answer(&mut out, &FRAME, &date(), shape, &response, &mut keyring());
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(&format!("\r\nBigBunny-Role: {name}\r\n")), "{text}");
+            assert_eq!(text.contains("\r\nBigBunny-Warning: DegradedWrite\r\n"), degraded, "{text}");
+        }
+    }
 }
 
 #[test]
@@ -239,12 +256,16 @@ fn every_refusal() {
         (Refusal::TypeMismatch { needed: "counter" }, 400, Some("TypeMismatch")),
         (Refusal::ValueOutOfBounds, 400, Some("ValueOutOfBounds")),
         (Refusal::InvalidBounds, 400, Some("InvalidBounds")),
-        (Refusal::BadCounterBody("because"), 400, None),
+        (Refusal::BadCounterBody(CounterBodyMistake::Missing), 400, None),
         (Refusal::Overflow, 409, Some("Overflow")),
         (Refusal::RateLimited { retry_after_ms: 5 }, 429, Some("RateLimited")),
         (Refusal::TombstoneLimitExceeded, 429, Some("TombstoneLimitExceeded")),
         (Refusal::CapacityExceeded, 507, Some("CapacityExceeded")),
         (Refusal::CustomerQuotaExceeded, 507, Some("CustomerQuotaExceeded")),
+        (Refusal::LeaderChanged, 503, Some("LeaderChanged")),
+        (Refusal::StoreUnavailable, 503, Some("StoreUnavailable")),
+        (Refusal::NotReplicated { applied: false }, 503, Some("NotReplicated")),
+        (Refusal::NotReplicated { applied: true }, 503, Some("NotReplicated")),
         (Refusal::TooManyWaiting, 503, Some("StoreUnavailable")),
     ];
     for (refusal, status, code) in cases {

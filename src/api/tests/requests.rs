@@ -389,21 +389,18 @@ fn the_door_of_metrics() {
 }
 
 #[test]
-fn a_single_node_keeps_no_second_copy() {
-    let replicated = "BigBunny-Durability: replicated";
+fn durability_and_freshness_reach_the_node() {
     for endpoint in &ENDPOINTS {
         let (method, target, mut headers, body) = good(endpoint);
-        headers.push(replicated);
-        let changes = endpoint.fields.iter().copied().flatten().any(|known| *known == Field::Durability);
-        let result = ask_at(Door::Main, method, &target, &headers, body);
-        if changes && endpoint.operation != Operation::NamedMany {
-            assert_eq!(refusal(result).1, Some(Code::NotReplicated), "{}", endpoint.name);
-        } else {
-            assert!(result.is_ok(), "{}", endpoint.name);
+        headers.extend(["BigBunny-Durability: replicated", "BigBunny-Read: primary"]);
+        let shown = ask_at(Door::Main, method, &target, &headers, body).unwrap();
+        for (field, mark) in [(Field::Durability, "durable: true"), (Field::Read, "from_primary: true")] {
+            let is_read = endpoint.fields.iter().copied().flatten().any(|known| *known == field);
+            assert_eq!(shown.contains(mark), is_read, "{}: {shown}", endpoint.name);
         }
     }
-    let delete = ask("POST", "/api/v1/named", &[replicated], br#"{"delete":["a"]}"#);
-    assert_eq!(refusal(delete).1, Some(Code::NotReplicated));
+    let plain = ask("PUT", "/api/v1/named/n", &[], b"").unwrap();
+    assert!(plain.contains("durable: false, from_primary: false"), "{plain}");
 }
 
 #[test]
