@@ -324,6 +324,7 @@ fn pages() {
         connections: 9,
         connections_rejected_total: 10,
         memory_limit_bytes: 11,
+        longest_turn: std::time::Duration::from_micros(1500),
     };
     let page = |page| {
         let mut out = Vec::new();
@@ -354,7 +355,7 @@ fn pages() {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         assert_eq!(three[1], format!("# TYPE {name} {kind}"));
         assert!(three[2].starts_with(name), "{}", three[2]);
-        three[2].rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        three[2].rsplit(' ').next().unwrap().parse::<f64>().unwrap();
     }
     assert!(lines.contains(&"bbd_lock_expirations_total 8"));
     assert!(lines.contains(&"bbd_node_info{site=\"local\",host_id=\"host\",version=\"1.2.3\"} 1"));
