@@ -141,11 +141,12 @@ impl Connection {
 
     /// Marks what an event said.
     pub(super) fn note_event(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed();
-        self.read_closed |= event.is_read_closed();
-        self.writable |= event.is_writable();
         // On a Unix socket that is the other side's full close; a half-close alone leaves it waiting for its answer.
-        self.peer_gone |= event.is_write_closed();
+        let peer_gone = event.is_write_closed() || event.is_error();
+        self.peer_gone |= peer_gone;
+        self.read_closed |= peer_gone || event.is_read_closed();
+        self.readable |= peer_gone || event.is_readable() || event.is_read_closed();
+        self.writable |= event.is_writable();
     }
 
     /// Whether a further request may be taken: no answer is owed, and the client reads those it got.
@@ -163,6 +164,11 @@ impl Connection {
             Stage::Closing => self.output.unsent_bytes() == 0,
             Stage::Lingering { .. } => self.readable,
         }
+    }
+
+    /// Nobody is there any more, and all that had been sent before is served.
+    pub(super) fn is_spent(&self) -> bool {
+        self.peer_gone && !self.readable && !(self.takes_requests() && self.input.is_fresh())
     }
 
     /// Notes that a request was taken.

@@ -148,7 +148,11 @@ impl Intake {
                 self.read_head(bytes, scratch, context)
             }
             Phase::Chunked(request) => match request.decoder.decode(bytes, &mut request.body) {
-                Err(error) => (bytes.len(), Step::Broken { frame: request.frame, error }),
+                Err(error) => {
+                    let frame = request.frame;
+                    self.phase = Phase::Head;
+                    (bytes.len(), Step::Broken { frame, error })
+                }
                 Ok((eaten, false)) => (eaten, Step::More),
                 Ok((eaten, true)) => {
                     if let Phase::Chunked(request) = mem::replace(&mut self.phase, Phase::Head) {
@@ -281,3 +285,6 @@ fn whole_again<'b>(scratch: &'b ChunkedScratch, context: &mut Context<'b, '_>) -
 fn frame_of(head: &Head<'_>) -> ReplyFrame {
     ReplyFrame { version: head.version, head_only: head.method == Method::Head, close: !head.keep_alive }
 }
+
+#[cfg(test)]
+mod tests;

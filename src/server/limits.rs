@@ -53,6 +53,8 @@ pub(super) const OTHER_DESCRIPTORS: usize = 24;
 
 /// How long a clean stop waits for requests in flight and for answers to leave.
 pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+/// A clean stop lets those in who stand in line already, in so many rounds of [`ACCEPTS_PER_TURN_MAX`]: Linux' longest line.
+pub(super) const STOP_ACCEPT_ROUNDS_MAX: u32 = 4096 / ACCEPTS_PER_TURN_MAX;
 
 /// For a lock's release by an operator who names no customer: so many customers are tried.
 pub(super) const RELEASE_CUSTOMERS_MAX: usize = 256;

@@ -72,6 +72,11 @@ impl Listener {
         }
     }
 
+    /// Whether the socket is our own and not one that was passed in.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Removes the socket's file if it has one and it is still its own, so that nobody new comes.
     pub(super) fn remove_file(&mut self) {
         if let Some(file) = self.file.take() {

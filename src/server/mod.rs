@@ -128,6 +128,8 @@ struct Server {
     timers: Timers<ConnectionId>,
     node: Node,
     keyring: KeyRing,
+    /// The ids of its keys, to tell what a reload changes.
+    key_ids: Vec<String>,
     date: HttpDate,
     /// Everything is read into this; it leaves its place while its bytes are served.
     read_buffer: Vec<u8>,
@@ -164,6 +166,7 @@ impl Server {
         let signals = Signals::catch(poll.registry(), SIGNALS).map_err(system("catch signals"))?;
         let site = (!config.disable_site_verification).then_some(config.site.as_str());
         let keys = mem::take(&mut config.secrets.store_keys);
+        let key_ids = stop::ids_of(&keys);
         let keyring = KeyRing::new(keys, &config.secrets.store_key_current, site).map_err(ServerError::Keys)?;
         let entropy = OsEntropy::new()
             .map_err(|error| ServerError::System("get randomness", io::Error::other(error.to_string())))?;
@@ -217,6 +220,7 @@ impl Server {
             timers: Timers::new(now.monotonic),
             node,
             keyring,
+            key_ids,
             date: HttpDate::new(now.wall),
             read_buffer: vec![0; READ_BYTES_MAX],
             scratch: ChunkedScratch::default(),

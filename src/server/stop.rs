@@ -2,10 +2,11 @@
 
 use super::Server;
 use super::connection::Stage;
-use super::limits::STOP_TIME_MAX;
+use super::limits::{STOP_ACCEPT_ROUNDS_MAX, STOP_TIME_MAX};
 use super::systemd;
 use crate::log::Value;
 use crate::node::request::ConnectionId;
+use crate::store_id::MasterKey;
 use crate::time::{Instant, Now};
 
 /// A clean stop under way.
@@ -47,13 +48,17 @@ impl Server {
     fn begin_stop(&mut self, now: Now) {
         self.log.info(now, "stopping", &[("connections", Value::Number(self.connections.open_count() as u64))]);
         systemd::notify_stopping();
-        // The files go first, so that nobody joins the line any more; then those who stand in it are still served.
-        self.listeners.iter_mut().for_each(super::Listener::remove_file);
-        for listener in &mut self.listeners {
-            listener.ready = true;
-        }
-        while self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready) {
-            self.accept_clients(now);
+        // Those who wait at a socket that was passed in are left to the next daemon that it is passed to. From one of our own
+        // the file goes first, so that nobody joins the line any more; then those who stand in it are still served.
+        self.listeners.retain_mut(|listener| {
+            listener.ready = listener.has_file();
+            listener.remove_file();
+            listener.ready
+        });
+        for _ in 0..STOP_ACCEPT_ROUNDS_MAX {
+            if self.listeners.iter().any(|listener| listener.ready) {
+                self.accept_clients(now);
+            }
         }
         self.listeners.clear();
         self.stopping = Some(Stopping { deadline: now.monotonic + STOP_TIME_MAX, at_once: false });
@@ -82,18 +87,35 @@ impl Server {
     /// Reads the key files again. Keys that cannot be read or used change nothing.
     fn reload_keys(&mut self, now: Now) {
         let result = self.config.read_secrets_again().map_err(|error| error.to_string()).and_then(|secrets| {
-            let count = secrets.store_keys.len() as u64;
+            let ids = ids_of(&secrets.store_keys);
             self.keyring
                 .replace_keys(secrets.store_keys, &secrets.store_key_current)
                 .map_err(|error| error.to_string())?;
-            Ok((count, secrets.store_key_current))
+            Ok((ids, secrets.store_key_current))
         });
         match result {
-            Ok((count, current)) => {
-                let fields = [("store_keys", Value::Number(count)), ("current", Value::Text(&current))];
-                self.log.info(now, "keys_reloaded", &fields);
+            Ok((ids, current)) => {
+                let added = missing_from(&self.key_ids, &ids);
+                let removed = missing_from(&ids, &self.key_ids);
+                let fields = [
+                    ("current", Value::Text(&current)),
+                    ("added", Value::Text(&added)),
+                    ("removed", Value::Text(&removed)),
+                ];
+                self.log.info(now, "store_keys_reloaded", &fields);
+                self.key_ids = ids;
             }
             Err(error) => self.log.error(now, "reload_failed", &[("error", Value::Text(&error))]),
         }
     }
+}
+
+/// The ids of keys, which are no secret: they stand in every store id.
+pub(super) fn ids_of(keys: &[MasterKey]) -> Vec<String> {
+    keys.iter().map(|key| key.id.clone()).collect()
+}
+
+/// Those of `there` that are not `here`.
+fn missing_from(here: &[String], there: &[String]) -> String {
+    there.iter().filter(|id| !here.contains(id)).map(String::as_str).collect::<Vec<&str>>().join(",")
 }

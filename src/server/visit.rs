@@ -40,19 +40,18 @@ impl Server {
         self.connections.set_visited(Some(id));
         let fate = self.work_on(now, id, &mut left);
         self.connections.set_visited(None);
-        match fate {
-            Fate::Close => self.close(now, id),
-            Fate::Keep => {
-                if let Some(connection) = self.connections.get(id) {
-                    connection.note_waiting(now.monotonic);
-                    if connection.has_work() {
-                        self.connections.wake_later(id);
-                    }
-                }
-                self.settle_timer(id);
-            }
+        let spent = (quota - left).max(1);
+        let Some(connection) = self.connections.get(id) else { return spent };
+        if fate == Fate::Close || connection.is_spent() {
+            self.close(now, id);
+            return spent;
         }
-        (quota - left).max(1)
+        connection.note_waiting(now.monotonic);
+        if connection.has_work() {
+            self.connections.wake_later(id);
+        }
+        self.settle_timer(id);
+        spent
     }
 
     fn work_on(&mut self, now: Now, id: ConnectionId, quota: &mut u32) -> Fate {
