@@ -208,7 +208,7 @@ fn read_names<'a>(key: &str, names: &Value<'a>) -> Result<Vec<Cow<'a, str>>, Api
     let mut list = Vec::new();
     for item in names.items() {
         let Value::String(name) = item else { return Err(not_names()) };
-        check_name(&name)?;
+        check_name(&name).map_err(|error| ApiError::bad_request(error.line()))?;
         if list.len() == MAX_NAMES_A_REQUEST {
             return Err(ApiError::naming("the value of", key, "holds more than 100 names; ask in several requests"));
         }
@@ -226,7 +226,7 @@ pub(super) fn read_rename(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
     let Some(Value::String(name)) = to else {
         return Err(ApiError::bad_request("the new name is missing: send {\"to\":\"NAME\"}"));
     };
-    check_name(&name)?;
+    check_name(&name).map_err(|error| ApiError::bad_request(error.line()))?;
     Ok(name)
 }
 

@@ -206,6 +206,12 @@ impl ApiError {
         Self { line: Cow::Borrowed(line), ..self }
     }
 
+    /// A target that holds too long a name.
+    #[must_use]
+    pub(super) const fn target_too_long(line: &'static str) -> Self {
+        Self::plain(414, line)
+    }
+
     /// A path that leads nowhere.
     #[must_use]
     pub const fn no_such_endpoint() -> Self {

@@ -43,9 +43,15 @@ impl NameError {
     }
 }
 
+/// In a request target, where a name that is too long makes the target too long. In a body every bad name is a `400`.
 impl From<NameError> for ApiError {
     fn from(error: NameError) -> Self {
-        Self::bad_request(error.line())
+        match error {
+            NameError::TooLong => Self::target_too_long(error.line()),
+            NameError::BadPercent | NameError::NotUtf8 | NameError::Empty | NameError::Control | NameError::Dots => {
+                Self::bad_request(error.line())
+            }
+        }
     }
 }
 

@@ -169,6 +169,17 @@ fn what_cannot_be_a_name_is_refused_but_for_auth_not_there() {
         let auth = operation("GET", &format!("/api/v1/auth/{name}"), &[], b"");
         assert_eq!(auth, "Authorize { name: None, touch: None }", "{name}");
     }
+    let long = "x".repeat(257);
+    for target in [format!("named/{long}"), format!("lookup-id-by-name/{long}"), format!("named?prefix={long}")] {
+        let refused = refusal(ask("GET", &format!("/api/v1/{target}"), &[], b""));
+        assert_eq!((refused.0, refused.1), (414, None), "{target}");
+    }
+    for (path, body) in
+        [("named/n/rename", format!("{{\"to\":\"{long}\"}}")), ("named", format!("{{\"get\":[\"{long}\"]}}"))]
+    {
+        let refused = refusal(ask("POST", &format!("/api/v1/{path}"), &[], body.as_bytes()));
+        assert_eq!((refused.0, refused.1), (400, None), "{body}");
+    }
     // A proxy puts a cookie there as it came: a slash in it is a part of the name.
     for path in ["/api/v1/auth/a%2Fb", "/api/v1/auth/a/b"] {
         assert_eq!(operation("GET", path, &[], b""), "Authorize { name: Some(\"a/b\"), touch: None }");
