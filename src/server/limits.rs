@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A request target has at most this: a path and two parameters, each a name of 256 bytes that are all percent-encoded, are less than
+/// 3 KiB, and RFC 9112 section 3 wants 8,000 bytes to be possible. Past it `414`.
+pub(super) const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// One read takes at most this from a connection.
 pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
 /// One visit reads at most so often: 256 KiB, about 50 µs of copying.

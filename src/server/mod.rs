@@ -55,7 +55,7 @@ use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
     REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX,
-    TIMER_STEPS_PER_TURN_MAX,
+    TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::signals::Signals;
@@ -189,7 +189,7 @@ impl Server {
             doors,
             head_limits: HeadLimits {
                 max_head_bytes: config.http_max_header_bytes,
-                max_target_bytes: config.http_max_header_bytes,
+                max_target_bytes: TARGET_BYTES_MAX,
                 max_fields: HeadLimits::MOST_FIELDS,
             },
             settings: Settings {
