@@ -1,0 +1,601 @@
+//! The cases that are more than bytes and answers: held-back bodies, curl, deadlines, clients that vanish or never read.
+
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use super::case::{MARKER, PROBE, check_form, equal, get_named, get_with, put};
+use super::{Daemons, PAUSE_BETWEEN_PIECES, PROBE_BODY, Report, send_bytes};
+use crate::support::{Answer, Connection, Daemon, TempDir};
+
+type Outcome = Result<(), String>;
+type Shared = Mutex<Report>;
+
+/// Each runs on a thread of its own, beside the table. [`curl`] comes first and alone.
+pub(crate) const ALL: [fn(&Daemons, &Shared); 13] = [
+    held_back_bodies,
+    final_answers_without_continue,
+    final_answers_when_rate_limited,
+    vanishing_clients,
+    slow_heads,
+    slow_bodies,
+    clients_that_never_read,
+    idle_connections,
+    too_many_connections,
+    a_thousand_requests_in_one_write,
+    half_closed_clients,
+    uploads_that_are_refused,
+    rate_limits,
+];
+
+/// Deadlines of the hasty daemon are a second; a busy machine may add to them.
+const SECOND: Duration = Duration::from_secs(1);
+const SOON_AFTER: Duration = Duration::from_secs(4);
+
+fn count(report: &Shared, id: &str, delivery: &str, outcome: Outcome) {
+    report.lock().unwrap().count(id, delivery, outcome);
+}
+
+/// Sends `input` whole, byte by byte, and cut at each offset, each on a connection of its own, which `then` gets.
+fn each_way(
+    report: &Shared,
+    id: &str,
+    daemon: &Daemon,
+    input: &[u8],
+    mut then: impl FnMut(&mut Connection) -> Outcome,
+) {
+    let mut whole = daemon.connect();
+    whole.send(input);
+    count(report, id, "whole", then(&mut whole));
+    let mut bytes = daemon.connect();
+    send_bytes(&mut bytes, input);
+    count(report, id, "bytes", then(&mut bytes));
+    for at in 1..input.len() {
+        let mut cut = daemon.connect();
+        cut.send(&input[..at]);
+        sleep(PAUSE_BETWEEN_PIECES);
+        cut.send(&input[at..]);
+        count(report, id, &format!("cut at {at}"), then(&mut cut));
+    }
+}
+
+/// The next answer must have one of these statuses.
+fn expect_status(connection: &mut Connection, statuses: &[u16]) -> Result<Answer, String> {
+    match connection.answer(false)? {
+        Some(answer) if statuses.contains(&answer.status) => check_form(&answer, false).map(|()| answer),
+        Some(answer) => Err(format!("expected {statuses:?}, got {}", answer.status)),
+        None => Err(format!("expected {statuses:?}, the connection ended")),
+    }
+}
+
+/// The connection lives, and what comes next on it is a new request.
+fn expect_alive(connection: &mut Connection) -> Outcome {
+    connection.send(PROBE);
+    equal(&expect_status(connection, &[200])?, PROBE_BODY)?;
+    connection.expect_end()
+}
+
+/// E01: the body comes only when it was asked for.
+fn held_back_bodies(daemons: &Daemons, report: &Shared) {
+    let daemon = &daemons.usual;
+    let framings = [("Content-Length: 2\r\n", "hi"), ("Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n")];
+    let mut waits = Vec::new();
+    for (followed, (lines, body)) in
+        [false, true].into_iter().flat_map(|followed| framings.map(|framing| (followed, framing)))
+    {
+        let head = put("good", "e01", format!("Expect: 100-continue\r\n{lines}"), "");
+        each_way(report, "E01", daemon, &head, |connection| {
+            let asked = Instant::now();
+            match connection.any_answer(false)? {
+                Some(answer) if answer.status == 100 => waits.push(asked.elapsed()),
+                other => return Err(format!("expected 100, got {:?}", other.map(|answer| answer.status))),
+            }
+            if followed {
+                connection.send(&[body.as_bytes(), PROBE].concat());
+                expect_status(connection, &[200, 201])?;
+                equal(&expect_status(connection, &[200])?, PROBE_BODY)?;
+                return connection.expect_end();
+            }
+            connection.send(body.as_bytes());
+            expect_status(connection, &[200, 201])?;
+            expect_alive(connection)
+        });
+    }
+    // The machine is busy with other cases; the median shows whether the daemon waits.
+    waits.sort();
+    let median = waits.get(waits.len() / 2).copied().unwrap_or_default();
+    let outcome = if median <= Duration::from_millis(10) { Ok(()) } else { Err(format!("100 came after {median:?}")) };
+    count(report, "E01", "time", outcome);
+    count(report, "E01", "afterwards", equal(&daemon.ask(&get_named("good", "e01")), "hi"));
+}
+
+/// What follows a final answer to a request whose body was not sent.
+fn after_final(connection: &mut Connection, answer: &Answer, body: &[u8]) -> Outcome {
+    if connection.continues > 0 {
+        return Err("100 Continue before the final answer".into());
+    }
+    if answer.closes() {
+        return connection.expect_end();
+    }
+    connection.send(body);
+    expect_alive(connection)
+}
+
+/// E02: nobody is asked for a body that will be refused.
+fn final_answers_without_continue(daemons: &Daemons, report: &Shared) {
+    let expect = "Expect: 100-continue\r\nContent-Length: 2\r\n";
+    let no_customer = format!("POST /api/v1/create HTTP/1.1\r\nHost: a\r\n{expect}\r\n").into_bytes();
+    let unknown_path = format!("POST /nothing HTTP/1.1\r\nHost: a\r\n{expect}\r\n").into_bytes();
+    let wrong_method =
+        format!("PATCH /api/v1/create HTTP/1.1\r\nHost: a\r\nX-Customer-ID: bad\r\n{expect}\r\n").into_bytes();
+    let too_long = put("bad", "x", "Expect: 100-continue\r\nContent-Length: 2049\r\n", "");
+    for (head, status, body_bytes) in
+        [(no_customer, 400, 2), (unknown_path, 404, 2), (wrong_method, 405, 2), (too_long, 413, 2049)]
+    {
+        each_way(report, "E02", &daemons.usual, &head, |connection| {
+            let started = Instant::now();
+            let answer = expect_status(connection, &[status])?;
+            if started.elapsed() > SECOND {
+                return Err(format!("the answer took {:?}", started.elapsed()));
+            }
+            after_final(connection, &answer, &vec![b'x'; body_bytes])
+        });
+    }
+}
+
+/// E02 for `429`: a customer whose bucket is empty.
+fn final_answers_when_rate_limited(_: &Daemons, report: &Shared) {
+    let daemon = Daemon::start(&["--rate-limit=1", "--burst-size=1"]);
+    let head = put("busy", "x", "Expect: 100-continue\r\nContent-Length: 2\r\n", "");
+    for followed in [false, true] {
+        let outcome = (|| {
+            // A token may have come in just before the request; then it is tried again.
+            for _ in 0..5 {
+                while daemon.ask(&get_named("busy", "x")).status != 429 {}
+                let mut connection = daemon.connect();
+                connection.send(&head);
+                match connection.any_answer(false)? {
+                    Some(answer) if answer.status == 429 => {
+                        if answer.closes() {
+                            return connection.expect_end();
+                        }
+                        let next = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+                        if followed {
+                            connection.send(&[&b"hi"[..], next].concat());
+                        } else {
+                            connection.send(b"hi");
+                            connection.send(next);
+                        }
+                        expect_status(&mut connection, &[200])?;
+                        return connection.expect_end();
+                    }
+                    Some(answer) if answer.status == 100 => {}
+                    other => return Err(format!("expected 429, got {:?}", other.map(|answer| answer.status))),
+                }
+            }
+            Err("100 Continue although the bucket is empty".to_owned())
+        })();
+        count(report, "E02", if followed { "429, followed" } else { "429" }, outcome);
+    }
+}
+
+/// Runs curl: whether it was content, and what `-w` said.
+fn run_curl(daemon: &Daemon, format: &str, args: &[&str], input: &[u8]) -> Result<String, String> {
+    let mut child = Command::new("curl")
+        .args([
+            "-q",
+            "-sS",
+            "--max-time",
+            "10",
+            "-H",
+            "X-Customer-ID: good",
+            "-o",
+            "/dev/null",
+            "-w",
+            format,
+            "--unix-socket",
+        ])
+        .arg(daemon.socket())
+        .args(args)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("curl: {error}"))?;
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().map_err(|error| format!("curl: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("curl: {} {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}
+
+/// curl without a `100` waits for a second; the best of a few runs shows whether it did.
+fn quick_curl(daemon: &Daemon, statuses: &[&str], args: &[&str], input: &[u8]) -> Outcome {
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let said = run_curl(daemon, "%{http_code} %{time_total}", args, input)?;
+        let (status, seconds) = said.split_once(' ').ok_or("no status")?;
+        if !statuses.contains(&status) {
+            return Err(format!("expected {statuses:?}, got {status}"));
+        }
+        best = best.min(seconds.parse().map_err(|_| format!("{seconds:?} seconds"))?);
+    }
+    if best < 0.05 { Ok(()) } else { Err(format!("took {best} s at best")) }
+}
+
+/// E08 to E11: the real client.
+pub(crate) fn curl(daemons: &Daemons, report: &Shared) {
+    let dir = TempDir::new();
+    let file = |name: &str, bytes: usize| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let stored = ["200", "201"];
+    let url = "http://localhost/api/v1/named/curl";
+    count(report, "E08", "curl -T -", quick_curl(&daemons.usual, &stored, &["-T", "-", url], b"hi"));
+    count(report, "E08", "curl -T -, nothing", quick_curl(&daemons.usual, &stored, &["-T", "-", url], b""));
+    count(report, "E08", "what was stored", equal(&daemons.usual.ask(&get_named("good", "curl")), ""));
+
+    let below = format!("@{}", file("below", 1_048_576));
+    let above = format!("@{}", file("above", 1_048_577));
+    let small = format!("@{}", file("small", 2_000));
+    let put_data = ["-X", "PUT", url, "--data-binary"];
+    count(
+        report,
+        "E09",
+        "1,048,576 bytes, no Expect",
+        quick_curl(&daemons.large, &stored, &[&put_data[..], &[&below]].concat(), b""),
+    );
+    count(
+        report,
+        "E09",
+        "1,048,577 bytes, Expect",
+        quick_curl(&daemons.large, &["413"], &[&put_data[..], &[&above]].concat(), b""),
+    );
+    let expect = ["-H", "Expect: 100-continue"];
+    count(
+        report,
+        "E09",
+        "Expect and 100",
+        quick_curl(&daemons.large, &stored, &[&expect[..], &put_data, &[&below]].concat(), b""),
+    );
+    count(
+        report,
+        "E09",
+        "Expect and 100, short",
+        quick_curl(&daemons.usual, &stored, &[&expect[..], &put_data, &[&small]].concat(), b""),
+    );
+
+    let three_megabytes = file("three", 3_000_000);
+    for (delivery, more) in [
+        ("Expect", &["-T"][..]),
+        ("no Expect", &["-H", "Expect:", "-T"]),
+        ("chunked", &["-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T"]),
+    ] {
+        for _ in 0..5 {
+            let outcome =
+                match run_curl(&daemons.usual, "%{http_code}", &[more, &[&three_megabytes, url]].concat(), b"")
+                    .as_deref()
+                {
+                    Ok("413") => Ok(()),
+                    other => Err(format!("expected 413, got {other:?}")),
+                };
+            count(report, "E10", delivery, outcome);
+        }
+    }
+
+    let said = run_curl(
+        &daemons.usual,
+        "%{http_code}/%{num_connects} ",
+        &["http://a/healthz", "-o", "/dev/null", "http://a/status"],
+        b"",
+    );
+    let outcome = if said.as_deref() == Ok("200/1 200/0 ") { Ok(()) } else { Err(format!("{said:?}")) };
+    count(report, "E11", "two URLs", outcome);
+}
+
+/// The number of open files must come back to what it was.
+fn expect_files(daemon: &Daemon, before: usize) -> Outcome {
+    let deadline = Instant::now() + SOON_AFTER;
+    while daemon.open_files() > before {
+        if Instant::now() > deadline {
+            return Err(format!("{} files are open, {before} were", daemon.open_files()));
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// L36 and S08: clients that connect and go, at any point of a request.
+fn vanishing_clients(_: &Daemons, report: &Shared) {
+    let daemon = Daemon::start(&["--rate-limit=0"]);
+    let before = daemon.open_files();
+    let log_before = daemon.log();
+    for _ in 0..50 {
+        drop(daemon.connect());
+        let mut connection = daemon.connect();
+        connection.send(b"G");
+    }
+    count(report, "L36", "connect and close; 1 byte and close", expect_files(&daemon, before));
+    let outcome = if daemon.log() == log_before { Ok(()) } else { Err(format!("logged {:?}", daemon.log())) };
+    count(report, "L36", "silent", outcome);
+
+    let request = put("bad", "x", "Content-Length: 30\r\n", "thirty bytes make one body");
+    for at in 1..request.len() {
+        let mut connection = daemon.connect();
+        connection.send(&request[..at]);
+    }
+    // With an answer that it has not read, a client that closes resets the connection.
+    for _ in 0..50 {
+        let mut connection = daemon.connect();
+        connection.send(&[get_with(""), request.clone()].concat());
+        sleep(PAUSE_BETWEEN_PIECES);
+    }
+    count(report, "S08", "at each offset", expect_files(&daemon, before));
+    count(report, "S08", "no change", super::case::no_stores(&daemon, "bad"));
+}
+
+/// A deadline must end this connection with `408`, a second after `started`.
+fn expect_timeout(connection: &mut Connection, started: Instant) -> Outcome {
+    let answer = expect_status(connection, &[408])?;
+    let took = started.elapsed();
+    if took < SECOND * 9 / 10 || took > SOON_AFTER {
+        return Err(format!("408 came after {took:?}"));
+    }
+    if !answer.closes() {
+        return Err("408 without Connection: close".into());
+    }
+    connection.expect_end()
+}
+
+/// Sends a byte each 50 ms until the other side has had enough; then the answer must be `408`.
+fn trickle(daemon: &Daemon, first: &[u8], rest: &[u8]) -> Outcome {
+    let mut connection = daemon.connect();
+    connection.send(first);
+    let started = Instant::now();
+    let stream = connection.stream().try_clone().map_err(|error| error.to_string())?;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for byte in rest {
+                if (&stream).write_all(&[*byte]).is_err() || started.elapsed() > SOON_AFTER {
+                    break;
+                }
+                sleep(Duration::from_millis(50));
+            }
+        });
+        expect_timeout(&mut connection, started)
+    })
+}
+
+/// S01: the deadline is one for the whole head.
+fn slow_heads(daemons: &Daemons, report: &Shared) {
+    let head = get_with(format!("X: {}\r\n", "y".repeat(200)));
+    count(report, "S01", "a byte each 50 ms", trickle(&daemons.hasty, b"", &head));
+    count(report, "S01", "empty lines, a byte each 50 ms", trickle(&daemons.hasty, b"", &b"\r\n".repeat(100)));
+    count(report, "S01", "behind another request", {
+        let mut connection = daemons.hasty.connect();
+        connection.send(&get_with(""));
+        expect_status(&mut connection, &[200]).and_then(|_| {
+            let started = Instant::now();
+            connection.send(&head[..20]);
+            expect_timeout(&mut connection, started)
+        })
+    });
+}
+
+/// S02: and one for the body.
+fn slow_bodies(daemons: &Daemons, report: &Shared) {
+    let head = put("bad", "x", "Content-Length: 1000000\r\n", "");
+    count(report, "S02", "a byte each 50 ms", trickle(&daemons.hasty, &head, &[b'x'; 200]));
+    let head = put("bad", "x", "Transfer-Encoding: chunked\r\n", "");
+    count(report, "S02", "a chunk each 250 ms", trickle(&daemons.hasty, &head, &b"1\r\nx\r\n".repeat(40)));
+    count(report, "S02", "no change", super::case::no_stores(&daemons.hasty, "bad"));
+}
+
+/// S03: nobody's unread answers may pile up, nor keep a connection.
+fn clients_that_never_read(_: &Daemons, report: &Shared) {
+    const CLIENTS: usize = 20;
+    const REQUESTS: usize = 20;
+    let daemon = Daemon::start(&["--rate-limit=0", "--max-store-size=1M", "--http-write-timeout=1s"]);
+    let before = daemon.open_files();
+    let blob = vec![b'x'; 1 << 20];
+    assert_eq!(daemon.ask(&put("good", "big", "Content-Length: 1048576\r\n", &blob)).status, 201);
+    let requests = get_named("good", "big").repeat(REQUESTS);
+    let mut connections: Vec<Connection> = (0..CLIENTS).map(|_| daemon.connect()).collect();
+    for connection in &mut connections {
+        connection.send(&requests);
+    }
+    sleep(Duration::from_millis(500));
+    let answered = daemon.ask(&get_named("good", "big")).body == blob;
+    count(report, "S03", "others are answered meanwhile", if answered { Ok(()) } else { Err("no".into()) });
+    count(report, "S03", "the daemon lets go", expect_files(&daemon, before));
+    for connection in &connections {
+        let mut received = Vec::new();
+        let _ = connection.stream().read_to_end(&mut received);
+        let all = received.len() >= REQUESTS << 20;
+        count(report, "S03", "never reads", if all { Err("all was written".into()) } else { Ok(()) });
+    }
+    // One answer in each connection's output, and something for the daemon itself.
+    let peak = daemon.peak_memory_bytes();
+    let bound = (CLIENTS as u64 * 3 + 32) << 20;
+    count(report, "S03", "memory", if peak < bound { Ok(()) } else { Err(format!("{peak} bytes of memory")) });
+}
+
+/// S04: an idle connection ends without a word; who races that gets an answer or a clean end.
+fn idle_connections(daemons: &Daemons, report: &Shared) {
+    for used in [true, false] {
+        let mut connection = daemons.hasty.connect();
+        let outcome = (|| {
+            if used {
+                connection.send(&get_with(""));
+                expect_status(&mut connection, &[200])?;
+            }
+            let started = Instant::now();
+            connection.expect_end()?;
+            let took = started.elapsed();
+            if took < SECOND * 9 / 10 || took > SOON_AFTER { Err(format!("it ended after {took:?}")) } else { Ok(()) }
+        })();
+        count(report, "S04", if used { "used" } else { "unused" }, outcome);
+    }
+    thread::scope(|scope| {
+        for step in 0..60 {
+            scope.spawn(move || {
+                let mut connection = daemons.hasty.connect();
+                connection.send(&get_with(""));
+                let outcome = expect_status(&mut connection, &[200]).and_then(|_| {
+                    sleep(Duration::from_millis(980) + Duration::from_millis(step));
+                    connection.send(PROBE);
+                    match connection.answer(false)? {
+                        Some(answer) => equal(&answer, PROBE_BODY),
+                        None => Ok(()),
+                    }
+                });
+                count(report, "S04", &format!("a request after {} ms", 980 + step), outcome);
+            });
+        }
+    });
+}
+
+/// S05: who is in stays in.
+fn too_many_connections(_: &Daemons, report: &Shared) {
+    const MOST: usize = 4;
+    let health = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let daemon = Daemon::start(&[format!("--max-connections={MOST}")]);
+    let ask = |connection: &mut Connection| {
+        connection.send(health);
+        expect_status(connection, &[200]).map(|_| ())
+    };
+    // The connections that the start needed may still be on their way out.
+    let before = daemon.open_files();
+    let mut inside: Vec<Connection> = Vec::new();
+    let deadline = Instant::now() + SOON_AFTER;
+    while inside.len() < MOST && Instant::now() < deadline {
+        let mut connection = daemon.connect();
+        if ask(&mut connection).is_ok() {
+            inside.push(connection);
+        }
+    }
+    count(
+        report,
+        "S05",
+        "as many as may",
+        if inside.len() == MOST { Ok(()) } else { Err(format!("only {}", inside.len())) },
+    );
+    for delivery in ["one too many", "and another"] {
+        let mut outside = daemon.connect();
+        let outcome = expect_status(&mut outside, &[503]).and_then(|answer| {
+            if answer.closes() { outside.expect_end() } else { Err("503 without Connection: close".into()) }
+        });
+        count(report, "S05", delivery, outcome);
+        let mut eager = daemon.connect();
+        eager.send(health);
+        count(report, "S05", "one too many that asks at once", expect_status(&mut eager, &[503]).map(|_| ()));
+        for connection in &mut inside {
+            count(report, "S05", "inside", ask(connection));
+        }
+    }
+    drop(inside);
+    count(report, "S05", "all are gone", expect_files(&daemon, before));
+    count(report, "S05", "room again", ask(&mut daemon.connect()));
+}
+
+/// S06: all that was asked at once is answered in order, and not all at once.
+fn a_thousand_requests_in_one_write(_: &Daemons, report: &Shared) {
+    const REQUESTS: usize = 1000;
+    const NAMES: usize = 7;
+    const BYTES: usize = 60_000;
+    let daemon = Daemon::start(&["--rate-limit=0", "--max-store-size=64K"]);
+    let body = |number: usize| format!("{number}{}", "x".repeat(BYTES));
+    for number in 0..NAMES {
+        let body = body(number);
+        let lines = format!("Content-Length: {}\r\n", body.len());
+        assert_eq!(daemon.ask(&put("good", &number.to_string(), lines, body)).status, 201);
+    }
+    let requests: Vec<u8> = (0..REQUESTS).flat_map(|number| get_named("good", &(number % NAMES).to_string())).collect();
+    let mut connection = daemon.connect();
+    let stream = connection.stream().try_clone().unwrap();
+    let outcome = thread::scope(|scope| {
+        scope.spawn(move || (&stream).write_all(&requests));
+        sleep(Duration::from_millis(300));
+        for number in 0..REQUESTS {
+            let answer = expect_status(&mut connection, &[200]).map_err(|error| format!("answer {number}: {error}"))?;
+            equal(&answer, &body(number % NAMES)).map_err(|error| format!("answer {number}: {error}"))?;
+        }
+        Ok(())
+    });
+    count(report, "S06", "read late", outcome);
+    let peak = daemon.peak_memory_bytes();
+    let outcome = if peak < 30 << 20 { Ok(()) } else { Err(format!("{peak} bytes of memory for 60 MB of answers")) };
+    count(report, "S06", "memory", outcome);
+}
+
+/// S07: a client that has said all it has to say still reads.
+fn half_closed_clients(daemons: &Daemons, report: &Shared) {
+    let two = [put("good", "s07", "Content-Length: 2\r\n", "hi"), get_named("good", "s07")].concat();
+    each_way(report, "S07", &daemons.usual, &two, |connection| {
+        connection.end_sending();
+        expect_status(connection, &[200, 201])?;
+        equal(&expect_status(connection, &[200])?, "hi")?;
+        connection.expect_end()
+    });
+}
+
+/// S09: the answer reaches a client that is still sending.
+fn uploads_that_are_refused(daemons: &Daemons, report: &Shared) {
+    let mebibyte = vec![b'x'; 1 << 20];
+    let chunk = [b"100000\r\n", &mebibyte[..], b"\r\n"].concat();
+    for (delivery, lines, piece) in [
+        ("Content-Length", "Content-Length: 104857600\r\n", &mebibyte),
+        ("chunked", "Transfer-Encoding: chunked\r\n", &chunk),
+    ] {
+        let mut connection = daemons.usual.connect();
+        connection.send(&put("bad", "x", format!("Connection: close\r\n{lines}"), ""));
+        let started = Instant::now();
+        for _ in 0..100 {
+            if connection.stream().write_all(piece).is_err() || started.elapsed() > SOON_AFTER {
+                break;
+            }
+        }
+        let outcome = expect_status(&mut connection, &[413])
+            .and_then(|answer| if answer.closes() { Ok(()) } else { Err("413 without Connection: close".into()) });
+        count(report, "S09", delivery, outcome);
+    }
+}
+
+/// S11: a refusal for haste says when to come back, and nothing else.
+fn rate_limits(_: &Daemons, report: &Shared) {
+    let daemon = Daemon::start(&["--rate-limit=1", "--burst-size=2"]);
+    assert_eq!(daemon.ask(&put("busy", MARKER, "Content-Length: 2\r\n", "hi")).status, 201);
+    let refused = |name: &str| loop {
+        let answer = daemon.ask(&get_named("busy", name));
+        if answer.status == 429 {
+            return answer;
+        }
+    };
+    let (known, unknown) = (refused(MARKER), refused("nothing"));
+    for answer in [&known, &unknown] {
+        let outcome = (|| {
+            check_form(answer, false)?;
+            super::case::no_echo(answer)?;
+            let seconds = answer.header("Retry-After").ok_or("no Retry-After")?;
+            if !seconds.parse::<u32>().is_ok_and(|seconds| seconds >= 1) {
+                return Err(format!("Retry-After: {seconds}"));
+            }
+            for name in ["Cache-Control", "ETag", "Expires", "BigBunny-Not-Valid-After", "BigBunny-Lock-State"] {
+                if answer.header(name).is_some() {
+                    return Err(format!("{name} in a 429"));
+                }
+            }
+            Ok(())
+        })();
+        count(report, "S11", "form", outcome);
+    }
+    let outcome =
+        if known.body == unknown.body { Ok(()) } else { Err("it tells known names from unknown ones".into()) };
+    count(report, "S11", "known and unknown", outcome);
+}

@@ -1,0 +1,5 @@
+//! Tests of the real binary: real sockets, real processes.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod http_profile;
+mod support;

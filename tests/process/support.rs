@@ -1,0 +1,287 @@
+//! What tests of the real binary share: a daemon of one's own, raw connections to it, and a strict reader of its answers.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen at once may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A directory that is removed with everything in it when dropped.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("bbd-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a new directory for the test");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running `bbd --dev` with a socket of its own; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    dir: TempDir,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `bbd --dev --uds=… flags…` and waits until it answers.
+    pub(crate) fn start<S: AsRef<OsStr>>(flags: &[S]) -> Self {
+        let dir = TempDir::new();
+        let socket = dir.path().join("x.sock");
+        let log = fs::File::create(dir.path().join("log")).expect("a file for the log");
+        let child = Command::new(env!("CARGO_BIN_EXE_bbd"))
+            .arg("--dev")
+            .arg("--uds")
+            .arg(&socket)
+            .args(flags)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("bbd starts");
+        let mut daemon = Self { child, dir, socket };
+        daemon.wait_until_it_answers();
+        daemon
+    }
+
+    fn wait_until_it_answers(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("bbd ended at its start with {status}: {}", self.log());
+            }
+            if let Ok(stream) = UnixStream::connect(&self.socket) {
+                let mut connection = Connection::new(stream);
+                connection.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+                if matches!(connection.answer(false), Ok(Some(answer)) if answer.status == 200) {
+                    return;
+                }
+            }
+            sleep(Duration::from_millis(5));
+        }
+        panic!("bbd does not answer: {}", self.log());
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A new connection to it.
+    pub(crate) fn connect(&self) -> Connection {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => return Connection::new(stream),
+                // The backlog is full for a moment.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("cannot connect: {error}; log: {}", self.log()),
+            }
+        }
+    }
+
+    /// One request on a connection of its own, and its answer.
+    pub(crate) fn ask(&self, request: &[u8]) -> Answer {
+        let mut connection = self.connect();
+        connection.send(request);
+        connection.answer(request.starts_with(b"HEAD ")).expect("an answer").expect("an answer before the end")
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// How many file descriptors it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("bbd runs").count()
+    }
+
+    /// The most memory it ever had resident, in bytes.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("bbd runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") * 1024
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// It says that the connection ends behind it.
+    pub(crate) fn closes(&self) -> bool {
+        self.header("Connection") == Some("close")
+    }
+
+    /// Reads one answer strictly: it and its length, or `None` if there is more to come.
+    pub(crate) fn parse(bytes: &[u8], head_only: bool) -> Result<Option<(Self, usize)>, String> {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+        let head = str::from_utf8(&bytes[..end]).map_err(|_| "the head of the answer is no UTF-8")?;
+        let mut lines = head.split("\r\n");
+        let line = lines.next().unwrap_or_default();
+        let code =
+            line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..4)).and_then(|code| code.strip_suffix(' '));
+        let status = code.and_then(|code| code.parse().ok()).ok_or_else(|| format!("status line {line:?}"))?;
+        let mut headers = Vec::new();
+        for line in lines {
+            let (name, value) = line.split_once(": ").ok_or_else(|| format!("header line {line:?}"))?;
+            if line.chars().any(char::is_control) {
+                return Err(format!("control character in header line {line:?}"));
+            }
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        let mut answer = Self { status, headers, body: Vec::new() };
+        let start = end + 4;
+        let bodiless = status < 200 || status == 204 || status == 304;
+        let length = match answer.header("Content-Length") {
+            Some(_) if bodiless && status != 304 => return Err(format!("a Content-Length with status {status}")),
+            Some(length) => length.parse::<usize>().map_err(|_| format!("Content-Length {length:?}"))?,
+            None if bodiless => 0,
+            None => return Err(format!("status {status} without Content-Length")),
+        };
+        let length = if head_only || bodiless { 0 } else { length };
+        let Some(body) = bytes.get(start..start + length) else { return Ok(None) };
+        answer.body = body.to_vec();
+        Ok(Some((answer, start + length)))
+    }
+}
+
+/// A raw connection.
+pub(crate) struct Connection {
+    stream: UnixStream,
+    received: Vec<u8>,
+    /// Bytes of answers that were taken from `received`.
+    taken_bytes: usize,
+    /// How many `100 Continue` were passed over.
+    pub(crate) continues: usize,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, received: Vec::new(), taken_bytes: 0, continues: 0 }
+    }
+
+    pub(crate) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// How many bytes ever came.
+    pub(crate) fn received_bytes(&self) -> usize {
+        self.taken_bytes + self.received.len()
+    }
+
+    /// Sends all of it; that the other side has closed is found out when reading.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Ends the sending side.
+    pub(crate) fn end_sending(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// The next final answer; `None` if the connection was ended in good order between two answers.
+    pub(crate) fn answer(&mut self, head_only: bool) -> Result<Option<Answer>, String> {
+        loop {
+            match self.any_answer(head_only)? {
+                Some(answer) if answer.status == 100 => self.continues += 1,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// The next answer, `100 Continue` included.
+    pub(crate) fn any_answer(&mut self, head_only: bool) -> Result<Option<Answer>, String> {
+        loop {
+            if let Some((answer, length)) = Answer::parse(&self.received, head_only)? {
+                self.received.drain(..length);
+                self.taken_bytes += length;
+                return Ok(Some(answer));
+            }
+            if !self.receive()? {
+                return match self.received.len() {
+                    0 => Ok(None),
+                    length => Err(format!("the connection ended within an answer, after {length} bytes of it")),
+                };
+            }
+        }
+    }
+
+    /// Reads until the other side ends its sending; whatever still comes is an error.
+    pub(crate) fn expect_end(&mut self) -> Result<(), String> {
+        loop {
+            if !self.received.is_empty() {
+                return Err(format!("more bytes: {:?}", shown(&self.received)));
+            }
+            if !self.receive()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads once; `false` at the end.
+    fn receive(&mut self) -> Result<bool, String> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            return match self.stream.read(&mut buffer) {
+                Ok(0) => Ok(false),
+                Ok(length) => {
+                    self.received.extend_from_slice(&buffer[..length]);
+                    Ok(true)
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    Err(format!("nothing came for {PATIENCE:?}; so far {:?}", shown(&self.received)))
+                }
+                Err(error) => Err(format!("{error} while reading")),
+            };
+        }
+    }
+}
+
+/// The start of some bytes, for messages.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned()
+}
