@@ -22,7 +22,18 @@ fn text_of(operation: Operation, result: Result<Answer<'_>, Refusal>, facts: Opt
     let mut out = Vec::new();
     let response = Response::new(result, facts);
     write_answer(&mut out, &FRAME, &date(), ReplyShape { operation }, &response, &mut keyring());
-    String::from_utf8(out).unwrap().replacen(DATE_LINE, "", 1)
+    without_date(out)
+}
+
+/// The text of an answer without its date, if all its headers stand in the table.
+fn without_date(out: Vec<u8>) -> String {
+    let text = String::from_utf8(out).unwrap();
+    for header in text.split("\r\n\r\n").next().unwrap().lines().skip(1) {
+        let (name, _) = header.split_once(": ").unwrap();
+        let is_known = RESPONSE_HEADERS.iter().any(|(known, _)| *known == name);
+        assert!(is_known || name == "Content-Length", "{name} stands in no table");
+    }
+    text.replacen(DATE_LINE, "", 1)
 }
 
 fn body_of(operation: Operation, answer: Answer<'_>, facts: Option<StoreFacts>) -> String {
@@ -221,7 +232,7 @@ const SPECIFIED: [(&str, u16, bool); 20] = [
 fn error_text(error: &ApiError) -> String {
     let mut out = Vec::new();
     write_api_error(&mut out, &FRAME, &date(), error);
-    String::from_utf8(out).unwrap().replacen(DATE_LINE, "", 1)
+    without_date(out)
 }
 
 #[test]

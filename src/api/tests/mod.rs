@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
 
 mod answers;
+mod manual;
 mod requests;
 mod routes;
 
