@@ -19,7 +19,7 @@ const COLUMN: usize = 24;
 pub(super) fn status(invocation: &Invocation) -> Outcome {
     let reply = invocation.connect()?.ask(&Ask::post("/status".to_owned()).method("GET"))?.success()?;
     if invocation.has(&JSON) {
-        return print_line(&reply.body);
+        return print_line(reply.body.trim_ascii_end());
     }
     let text = String::from_utf8_lossy(&reply.body);
     let members = members(&text).ok_or_else(|| Failure::new(Exit::Other, "the daemon's answer is no JSON object"))?;

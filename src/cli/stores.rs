@@ -216,8 +216,9 @@ pub(super) fn print_counter(reply: &Reply) -> Outcome {
     let (Ok(true), Some(value)) = (read, value) else {
         return Err(Failure::new(Exit::Other, "the daemon's answer is no counter"));
     };
+    print_line(value.to_string().as_bytes())?;
     if is_bounded {
         tell("the step met a bound");
     }
-    print_line(value.to_string().as_bytes())
+    Ok(Exit::Done)
 }

@@ -421,8 +421,9 @@ impl Config {
                 Origin::Environment(place) | Origin::Elsewhere(place) => place,
                 Origin::CommandLine => "command line",
             };
+            let value = Some((flag.show)(self)).filter(|value| !value.is_empty()).unwrap_or("-".to_owned());
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{:<26} {:<24} # {origin}", flag.name, (flag.show)(self));
+            let _ = writeln!(text, "{:<26} {value:<24} # {origin}", flag.name);
         }
         text
     }

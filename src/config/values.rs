@@ -71,7 +71,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// The shortest text that [`parse_duration`] reads back as this duration. Parts of a millisecond are dropped.
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {
-    const UNITS: [(u128, &str); 4] = [(3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    const UNITS: [(u128, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
     let mut left_ms = duration.as_millis();
     if left_ms == 0 {
         return "0s".to_owned();
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn shown_durations_read_back() {
-        for ms in [0, 1, 500, 1000, 1500, 60_000, 61_001, 5_400_000, 1_209_600_000, 86_399_999] {
+        for ms in [0, 1, 500, 1000, 1500, 60_000, 61_001, 5_400_000, 1_209_600_000, 86_399_999, 90_000_000] {
             let duration = Duration::from_millis(ms);
             assert_eq!(parse_duration(&show_duration(duration)), Some(duration), "{ms}");
         }
