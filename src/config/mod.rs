@@ -290,12 +290,12 @@ impl Config {
             let path = PathBuf::from(directory).join(name);
             path.exists().then_some(Place::Credential(path))
         };
-        let store_keys_given = self.given.store_keys.take().map(|secret| Place::Given("store-keys", secret));
+        let store_keys_given = self.given.store_keys.clone().map(|secret| Place::Given("store-keys", secret));
         let store_keys_file = self.given.store_keys_file.clone().map(|path| Place::File("store-keys-file", path));
         self.places.store_keys = self
             .settle_pair(("store-keys", store_keys_given), ("store-keys-file", store_keys_file))?
             .or_else(|| credential("store-keys"));
-        let token_given = self.given.internal_token.take().map(|secret| Place::Given("internal-token", secret));
+        let token_given = self.given.internal_token.clone().map(|secret| Place::Given("internal-token", secret));
         let token_file = self.given.internal_token_file.clone().map(|path| Place::File("internal-token-file", path));
         self.places.internal_token = self
             .settle_pair(("internal-token", token_given), ("internal-token-file", token_file))?

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cli;
+mod event_loop;
 mod http_profile;
+mod lifecycle;
 mod manual;
 mod support;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -46,23 +46,44 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `bbd --dev --uds=… flags…` and waits until it answers.
     pub(crate) fn start<S: AsRef<OsStr>>(flags: &[S]) -> Self {
-        let dir = TempDir::new();
-        let socket = dir.path().join("x.sock");
-        let log = fs::File::create(dir.path().join("log")).expect("a file for the log");
-        let child = Command::new(env!("CARGO_BIN_EXE_bbd"))
-            .arg("--dev")
-            .arg("--uds")
-            .arg(&socket)
-            .args(flags)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("bbd starts");
+        Self::start_in(TempDir::new(), |command| {
+            command.args(flags);
+        })
+    }
+
+    /// The same in a directory of one's own, after a last change to the command: [`Daemon::socket_in`] is its socket.
+    pub(crate) fn start_in(dir: TempDir, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Self::command_in(&dir);
+        change(&mut command);
+        Self::run(dir, command)
+    }
+
+    /// Runs a command that becomes a daemon, and waits until it answers.
+    pub(crate) fn run(dir: TempDir, mut command: Command) -> Self {
+        let child = command.spawn().expect("bbd starts");
+        let socket = Self::socket_in(&dir);
         let mut daemon = Self { child, dir, socket };
         daemon.wait_until_it_answers();
         daemon
+    }
+
+    /// `bbd --dev --uds=…` in a directory of one's own, logging into its file `log`.
+    pub(crate) fn command_in(dir: &TempDir) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bbd"));
+        command.arg("--dev").arg("--uds").arg(Self::socket_in(dir)).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Self::log_in(dir));
+        command
+    }
+
+    /// The file that a daemon in a directory logs into, at its end.
+    pub(crate) fn log_in(dir: &TempDir) -> fs::File {
+        let log = fs::File::options().create(true).append(true).open(dir.path().join("log"));
+        log.expect("a file for the log")
+    }
+
+    /// The socket of a daemon in a directory.
+    pub(crate) fn socket_in(dir: &TempDir) -> PathBuf {
+        dir.path().join("x.sock")
     }
 
     fn wait_until_it_answers(&mut self) {
@@ -110,6 +131,29 @@ impl Daemon {
         connection.answer(request.starts_with(b"HEAD ")).expect("an answer").expect("an answer before the end")
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("bbd runs");
+    }
+
+    /// Waits for its end: its exit status, and its directory with what it left there.
+    pub(crate) fn wait(mut self) -> (ExitStatus, TempDir) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let dir = std::mem::replace(&mut self.dir, TempDir::new());
+                return (status, dir);
+            }
+            assert!(Instant::now() < deadline, "bbd does not end: {}", self.log());
+            sleep(Duration::from_millis(2));
+        }
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
@@ -118,6 +162,15 @@ impl Daemon {
     /// How many file descriptors it has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("bbd runs").count()
+    }
+
+    /// How much processor time it has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("bbd runs");
+        // Behind the name, which may hold anything, the 12th and 13th field are user and system time in ticks of 10 ms.
+        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// The most memory it ever had resident, in bytes.
