@@ -3,6 +3,7 @@
 
 mod cli;
 mod event_loop;
+mod examples;
 mod http_profile;
 mod lifecycle;
 mod manual;
