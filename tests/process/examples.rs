@@ -169,6 +169,16 @@ fn the_manual_of_the_api() {
 }
 
 #[test]
+fn the_manual_of_the_commands() {
+    run_document("man/bbd.1");
+}
+
+#[test]
+fn the_manual_of_the_daemon() {
+    run_document("man/bbd.8");
+}
+
+#[test]
 fn examples_are_found_in_both_kinds_of_text() {
     let manual = "x\n.Sh EXAMPLES\nText.\n.Bd -literal\nnot $ this\n$ a \\e\n   b\nout \\&1\n$ c\n.Ed\n.Bd -literal -offset indent\n\
                   no\n$ d\n\n…\n.Ed\n.Sh SEE ALSO\n$ e\n";
