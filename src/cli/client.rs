@@ -292,10 +292,14 @@ fn not_permitted(path: &Path) -> String {
     let barred = path.ancestors().find_map(|place| std::fs::symlink_metadata(place).ok().map(|found| (place, found)));
     let Some((place, found)) = barred else { return format!("user {us} may not connect to {shown}") };
     let (mode, owner, gid) = (found.mode() & 0o7777, user_name(found.uid()), found.gid());
-    let kind = if place == path { "its socket file".to_owned() } else { format!("the directory {}", place.display()) };
+    let (kind, hint) = if place == path {
+        ("its socket file".to_owned(), "start the daemon with --uds-mode and --uds-group")
+    } else {
+        (format!("the directory {}", place.display()), "move the socket to a directory that both may enter")
+    };
     format!(
         "user {us} may not connect to {shown}: {kind} has mode {mode:04o}, owner {owner} and group {gid}; \
-         run this as {owner}, or start the daemon with --uds-mode and --uds-group"
+         run this as {owner}, or {hint}"
     )
 }
 

@@ -81,6 +81,10 @@ fn no_permission_ends_with_6() {
     assert!(ran.stderr.contains(if owner == 0 { "mode 0600, owner root" } else { "mode 0000" }), "{ran:?}");
     ran.fails(6, "may not connect");
 
+    if owner == 0 {
+        fs::set_permissions(daemon.socket().parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+        Ran::new(command.output().unwrap()).fails(6, "the directory");
+    }
     let directory = TempDir::new();
     let socket = directory.path().join("acme.sock");
     let _daemon = Daemon::start(&[format!("--uds-for=acme={}", socket.display())]);
