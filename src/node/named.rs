@@ -131,15 +131,23 @@ impl Node {
         outbox: &mut dyn Outbox,
     ) -> Result<Outcome, Refusal> {
         let &Ask { now, asker, .. } = ask;
-        let mut slots: Vec<u32> =
-            names.iter().filter_map(|name| self.find_alive_name(now, asker, name, outbox)).collect();
+        let mut slots = Vec::with_capacity(names.len());
+        for name in names {
+            // What is past its expiry and locked goes too, or the completion of a save could bring it back; it is not counted.
+            match self.find_name(now, asker, name, outbox) {
+                Found::Alive(slot) => slots.push((slot, true)),
+                Found::Dying(slot) => slots.push((slot, false)),
+                Found::Nothing | Found::Expired => {}
+            }
+        }
         slots.sort_unstable();
         slots.dedup();
         self.check_tombstones(asker.customer, slots.len() as u64)?;
-        for &slot in &slots {
+        for &(slot, _) in &slots {
             self.delete_store(now, slot);
         }
-        Ok(Outcome::Deleted { count: slots.len() as u64 })
+        let count = slots.iter().filter(|(_, is_alive)| *is_alive).count() as u64;
+        Ok(Outcome::Deleted { count })
     }
 
     pub(super) fn on_rename(
