@@ -45,7 +45,7 @@ use crate::wheel::{Timers, Wheel};
 
 pub use self::kept::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES};
 pub use self::store::{NAME_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, cost_of_new_bytes};
-pub use self::timeouts::{EXPIRED_REMEMBERED_MS, TOMBSTONE_KEPT_MS};
+pub use self::timeouts::{EXPIRED_REMEMBERED_MS, PREFIX_DELETES_PER_TURN, TOMBSTONE_KEPT_MS};
 
 /// Hash tables over which the stores are spread: a table that grows visits a thousandth of them.
 const STORE_INDEX_TABLES: usize = 1024;

@@ -115,7 +115,8 @@ impl Node {
         let job = PrefixJob { asker, prefix: prefix.into(), deleted: 0 };
         let first = self.names_with_prefix(asker.customer, prefix);
         // A prefix that is done in one go is refused whole; a longer one stops where the limit is met.
-        self.check_tombstones(asker.customer, first.len() as u64)?;
+        let tombstones = first.iter().filter(|&&slot| !self.is_over(now, slot)).count() as u64;
+        self.check_tombstones(asker.customer, tombstones)?;
         self.run_prefix_job(now, job)
     }
 

@@ -18,7 +18,7 @@ pub const TOMBSTONE_KEPT_MS: u64 = 24 * 3600 * 1000;
 const TIMERS_PER_TURN: u32 = 512;
 const EXPIRIES_PER_TURN: u32 = 512;
 /// Names deleted by one turn of a prefix delete.
-const PREFIX_DELETES_PER_TURN: usize = 256;
+pub const PREFIX_DELETES_PER_TURN: usize = 256;
 
 /// What a timer of the node is for.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +111,12 @@ impl Node {
         self.forget_customer_if_unused(now, customer);
     }
 
+    /// Past its expiry and not locked, but not yet collected: its id must go on to answer `410`, so it is not to be deleted.
+    pub(super) fn is_over(&self, now: Now, slot: u32) -> bool {
+        let is_held = self.locks.holder(slot).is_some_and(|holder| holder.until > now.monotonic);
+        !is_held && self.stores.arena.get(slot).expires_ms() <= now.monotonic.as_millis()
+    }
+
     /// The next names to delete, a turn's worth at most.
     pub(super) fn names_with_prefix(&self, customer: u32, prefix: &str) -> Vec<u32> {
         let names = &self.customers.get(customer).names;
@@ -124,6 +130,10 @@ impl Node {
     pub(super) fn run_prefix_job(&mut self, now: Now, mut job: PrefixJob) -> Result<Outcome, Refusal> {
         let slots = self.names_with_prefix(job.asker.customer, &job.prefix);
         for &slot in &slots {
+            if self.is_over(now, slot) {
+                self.expire_store(now, slot);
+                continue;
+            }
             let is_alive = self.stores.arena.get(slot).expires_ms() > now.monotonic.as_millis();
             self.check_tombstones(job.asker.customer, 1)?;
             self.delete_store(now, slot);
