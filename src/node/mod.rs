@@ -437,7 +437,8 @@ impl Node {
     /// Drops the lock of a store, whoever holds it. Says whether there was one.
     pub fn release_lock(&mut self, now: Now, key: StoreKey, outbox: &mut dyn Outbox) -> bool {
         let Some(slot) = self.stores.find(&key) else { return false };
-        let released = self.end_hold(slot).is_some();
+        // A hold that has run out ends as such, and the next in line keeps what it gets.
+        let released = self.end_hold_if_due(now, slot, outbox) || self.end_hold(slot).is_some();
         self.serve_lines(now, outbox);
         released
     }
