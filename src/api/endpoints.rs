@@ -315,7 +315,8 @@ pub static ENDPOINTS: [Endpoint; 33] = [
     Endpoint::new(Operation::NamedTouch, "named-touch", POST, "/api/v1/named/NAME/touch", Body::Ignored,
         "moves the expiry of a named store").reads(&[TTL, CONDITION, CHANGE]),
     Endpoint::new(Operation::NamedBeginModify, "named-begin-modify", POST, "/api/v1/named/NAME/begin-modify", Body::Ignored,
-        "takes the lock of a named blob and reads it, and may make it").reads(&[WAIT, HOLD, LOCK, CREATE_IF_MISSING, TTL, CONDITION, CHANGE]),
+        "takes the lock of a named blob and reads it, and may make it")
+        .reads(&[WAIT, HOLD, LOCK, CREATE_IF_MISSING, TTL, CONDITION, CHANGE]),
     Endpoint::new(Operation::NamedCompleteModify, "named-complete-modify", POST, "/api/v1/named/NAME/complete-modify", Body::Store,
         "writes a named blob under its lock and releases the lock").reads(&[LOCK, TTL, CONDITION, CHANGE]),
     Endpoint::new(Operation::NamedCancelModify, "named-cancel-modify", POST, "/api/v1/named/NAME/cancel-modify", Body::Ignored,

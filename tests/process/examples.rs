@@ -1,8 +1,8 @@
 //! The examples of the manuals and of the README, run as they stand.
 //!
-//! An example is a block (`.Bd -literal` under EXAMPLES, or a fence that begins with three backquotes and `console`) with lines that begin
-//! with `$ `: they are commands, longer where a line ends in a backslash, and the lines behind one are what it prints on both of
-//! its outputs. There `…` stands for anything within a line, and alone on a line for any lines.
+//! An example is a block (`.Bd -literal` under EXAMPLES, or a fence that begins with three backquotes and `console`) with
+//! lines that begin with `$ `: they are commands, longer where a line ends in a backslash, and the lines behind one are what
+//! it prints on both of its outputs. There `…` stands for anything within a line, and alone on a line for any lines.
 //!
 //! All blocks of a document run in one `sh`, in a fresh directory, with the `bbd` under test first in `PATH`. They speak of the
 //! default socket, `/tmp/bbd.sock`; here one in that directory stands for it, in their text and in `BBD_UDS`. A `bbd --dev` is
