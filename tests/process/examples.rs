@@ -1,8 +1,8 @@
 //! The examples of the manuals and of the README, run as they stand.
 //!
-//! An example is a block (`.Bd -literal` under EXAMPLES, or a fence that begins with three backquotes and `console`) with
-//! lines that begin with `$ `: they are commands, longer where a line ends in a backslash, and the lines behind one are what
-//! it prints on both of its outputs. There `…` stands for anything within a line, and alone on a line for any lines.
+//! An example is a block (`.Bd -literal` under EXAMPLES in a manual, a fence in the README) with lines that begin with `$ `:
+//! they are commands, longer where a line ends in a backslash, and the lines behind one are what it prints on both of its
+//! outputs. There `…` stands for anything within a line, and alone on a line for any lines.
 //!
 //! All blocks of a document run in one `sh`, in a fresh directory, with the `bbd` under test first in `PATH`. They speak of the
 //! default socket, `/tmp/bbd.sock`; here one in that directory stands for it, in their text and in `BBD_UDS`. A `bbd --dev` is
@@ -50,7 +50,7 @@ fn markdown_lines(text: &str) -> Vec<Option<String>> {
     let mut is_inside = false;
     for line in text.lines() {
         if line.starts_with("```") {
-            is_inside = !is_inside && line == "```console";
+            is_inside = !is_inside;
             lines.push(None);
         } else if is_inside {
             lines.push(Some(line.to_owned()));
@@ -179,11 +179,16 @@ fn the_manual_of_the_daemon() {
 }
 
 #[test]
+fn the_readme() {
+    run_document("README.md");
+}
+
+#[test]
 fn examples_are_found_in_both_kinds_of_text() {
     let manual = "x\n.Sh EXAMPLES\nText.\n.Bd -literal\nnot $ this\n$ a \\e\n   b\nout \\&1\n$ c\n.Ed\n.Bd -literal -offset indent\n\
                   no\n$ d\n\n…\n.Ed\n.Sh SEE ALSO\n$ e\n";
     let markdown =
-        "$ x\n```sh\n$ y\n```\n```console\nnot $ this\n$ a \\\n   b\nout 1\n$ c\n```\n```console\nno\n$ d\n\n…\n```\n";
+        "$ x\n```sh\ncargo y\n```\n$ z\n```sh\nnot $ this\n$ a \\\n   b\nout 1\n$ c\n```\n```sh\nno\n$ d\n\n…\n```\n";
     let example = |command: &str, output: &[&str]| Example {
         command: command.to_owned(),
         output: output.iter().map(|line| (*line).to_owned()).collect(),
