@@ -8,6 +8,8 @@ use bigbunny::cli::commands::COMMANDS;
 use bigbunny::cli::exit::EXITS;
 use bigbunny::config::flags::{FLAGS, OLDER_ENVIRONMENT_NAMES};
 
+use crate::support::has_tool;
+
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -98,12 +100,12 @@ fn environment_and_exit_statuses_are_in_the_manual() {
 
 #[test]
 fn the_pages_are_clean() {
+    if !has_tool("mandoc") {
+        return;
+    }
     for name in ["bbd.1", "bbd.8", "bbd-api.7"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
-        let Ok(output) = Command::new("mandoc").args(["-T", "lint"]).arg(&path).output() else {
-            // Only this check needs mandoc; scripts/check installs it.
-            return;
-        };
+        let output = Command::new("mandoc").args(["-T", "lint"]).arg(&path).output().expect("mandoc runs");
         let complaints = String::from_utf8_lossy(&output.stdout).into_owned();
         // Pages that are not installed are not found, which is no fault of this one.
         let faults: Vec<&str> =

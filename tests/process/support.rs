@@ -13,6 +13,16 @@ use std::time::{Duration, Instant};
 /// How long anything that should happen at once may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whether a program is there that tests use beside `bbd`. Without it they are left out, which `scripts/check` says; CI leaves
+/// nothing out.
+pub(crate) fn has_tool(name: &str) -> bool {
+    let mut command = Command::new(name);
+    let is_there = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    assert!(is_there || !is_ci, "{name} is missing; scripts/check installs it where CI=true");
+    is_there
+}
+
 /// A directory that is removed with everything in it when dropped.
 pub(crate) struct TempDir(PathBuf);
 
