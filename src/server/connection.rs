@@ -209,14 +209,16 @@ impl Connection {
         }
     }
 
-    /// Whether closing at once could cost the client the answer: there is, or may come, something that was not read.
-    pub(super) fn must_linger(&self) -> bool {
-        self.ends_early || self.readable || !self.input.is_empty()
-    }
-
-    /// Begins the lingering close: the output has been sent.
+    /// Begins the lingering close: the output has been sent. A client that may still be sending is let finish, so that it gets to read
+    /// the answer. From any other nothing more is taken; but what it sent since the last read must be read before the socket is
+    /// closed, or it would see a reset in place of the end.
     pub(super) fn linger(&mut self, now: Instant, time: Duration) {
-        self.stream.shutdown_write();
+        if self.ends_early || self.readable || !self.input.is_empty() {
+            self.stream.shutdown_write();
+        } else {
+            self.stream.shutdown();
+            self.readable = true;
+        }
         self.stage = Stage::Lingering { deadline: now + time, left_bytes: LINGER_BYTES_MAX };
     }
 

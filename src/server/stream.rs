@@ -35,6 +35,13 @@ impl Stream {
         };
     }
 
+    /// Says that nothing more will be written nor taken: what has come can still be read, and then comes the end.
+    pub(super) fn shutdown(&self) {
+        let _ = match self {
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+
     /// What the loop polls.
     pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {

@@ -70,7 +70,7 @@ impl Server {
                 Stage::Open => {}
                 Stage::Closing if unsent => return Fate::Keep,
                 Stage::Closing => {
-                    if connection.ended || !connection.must_linger() {
+                    if connection.ended {
                         return Fate::Close;
                     }
                     connection.linger(now.monotonic, LINGER_TIME_MAX);
@@ -346,7 +346,8 @@ impl Server {
                 self.visit(now, id, 1);
                 let Some(connection) = self.connections.get(id) else { return };
                 if connection.due(&self.fixed.times, now.monotonic) == Some(Due::Idle) {
-                    self.close(now, id);
+                    connection.close_when_sent();
+                    self.visit(now, id, 1);
                 }
             }
         }
