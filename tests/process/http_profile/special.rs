@@ -6,15 +6,15 @@ use std::sync::Mutex;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use super::case::{MARKER, PROBE, check_form, equal, get_named, get_with, put};
-use super::{Daemons, PAUSE_BETWEEN_PIECES, PROBE_BODY, Report, send_bytes};
+use super::case::{Delivery, MARKER, PROBE, check_form, equal, get_named, get_with, put};
+use super::{Daemons, ENOUGH_DEVIATIONS, PAUSE_BETWEEN_PIECES, PROBE_BODY, Report, send_bytes};
 use crate::support::{Answer, Connection, Daemon, TempDir};
 
 type Outcome = Result<(), String>;
 type Shared = Mutex<Report>;
 
 /// Each runs on a thread of its own, beside the table. [`curl`] comes first and alone.
-pub(crate) const ALL: [fn(&Daemons, &Shared); 13] = [
+pub(crate) const ALL: [fn(&Daemons, &Shared); 14] = [
     held_back_bodies,
     final_answers_without_continue,
     final_answers_when_rate_limited,
@@ -28,6 +28,7 @@ pub(crate) const ALL: [fn(&Daemons, &Shared); 13] = [
     half_closed_clients,
     uploads_that_are_refused,
     rate_limits,
+    requests_behind_the_last,
 ];
 
 /// Deadlines of the hasty daemon are a second; a busy machine may add to them.
@@ -46,18 +47,25 @@ fn each_way(
     input: &[u8],
     mut then: impl FnMut(&mut Connection) -> Outcome,
 ) {
-    let mut whole = daemon.connect();
-    whole.send(input);
-    count(report, id, "whole", then(&mut whole));
-    let mut bytes = daemon.connect();
-    send_bytes(&mut bytes, input);
-    count(report, id, "bytes", then(&mut bytes));
-    for at in 1..input.len() {
-        let mut cut = daemon.connect();
-        cut.send(&input[..at]);
-        sleep(PAUSE_BETWEEN_PIECES);
-        cut.send(&input[at..]);
-        count(report, id, &format!("cut at {at}"), then(&mut cut));
+    let mut deviations = 0;
+    let cuts = (1..input.len()).map(Delivery::Cut);
+    for delivery in [Delivery::Whole, Delivery::Bytes].into_iter().chain(cuts) {
+        let mut connection = daemon.connect();
+        match delivery {
+            Delivery::Bytes => send_bytes(&mut connection, input),
+            Delivery::Cut(at) => {
+                connection.send(&input[..at]);
+                sleep(PAUSE_BETWEEN_PIECES);
+                connection.send(&input[at..]);
+            }
+            Delivery::Whole | Delivery::Followed | Delivery::CutFollowed(_) => connection.send(input),
+        }
+        let outcome = then(&mut connection);
+        deviations += usize::from(outcome.is_err());
+        count(report, id, &format!("{delivery:?}"), outcome);
+        if deviations == ENOUGH_DEVIATIONS {
+            return;
+        }
     }
 }
 
@@ -601,4 +609,22 @@ fn rate_limits(_: &Daemons, report: &Shared) {
     let outcome =
         if known.body == unknown.body { Ok(()) } else { Err("it tells known names from unknown ones".into()) };
     count(report, "S11", "known and unknown", outcome);
+}
+
+/// H20: a request behind the last one meets a connection that is just being closed, and the client sees the end and no reset.
+fn requests_behind_the_last(daemons: &Daemons, report: &Shared) {
+    const TRIES: u32 = 2000;
+    const LATEST: u32 = 200;
+    let behind = put("bad", "x", "Content-Length: 2\r\n", "hi");
+    for number in 0..TRIES {
+        let mut connection = daemons.usual.connect();
+        connection.send(PROBE);
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_micros(u64::from(number % LATEST)) {
+            std::hint::spin_loop();
+        }
+        connection.send(&behind);
+        let outcome = expect_status(&mut connection, &[200]).and_then(|_| connection.expect_end());
+        count(report, "H20", &format!("a request {} µs behind", number % LATEST), outcome);
+    }
 }
