@@ -19,10 +19,13 @@ pub(super) const OUTPUT_COMPACT_BYTES: usize = 16 * 1024;
 /// One visit serves at most so many requests, 2 µs each, and at least so many when many connections wait.
 pub(super) const REQUESTS_PER_VISIT_MAX: u32 = 64;
 pub(super) const REQUESTS_PER_VISIT_MIN: u32 = 4;
-/// One turn serves about so many requests, about 1 ms.
+/// One turn serves at most so many requests, and visits no further connection after so long: a visit takes two system calls
+/// besides, so that connections with one request each cost a multiple of those with many.
 pub(super) const REQUESTS_PER_TURN_MAX: u32 = 512;
+pub(super) const VISITS_TIME_MAX: Duration = Duration::from_millis(1);
 /// A quarter of a turn belongs to connections that have used up a visit before, even while others keep coming.
 pub(super) const REQUESTS_PER_TURN_FOR_BACKLOG: u32 = REQUESTS_PER_TURN_MAX / 4;
+pub(super) const VISITS_TIME_FOR_BACKLOG: Duration = Duration::from_micros(250);
 /// So much output counts as one more request: an answer of 1 MiB is not as cheap as one of 100 bytes.
 pub(super) const OUTPUT_BYTES_PER_REQUEST: usize = 16 * 1024;
 /// One turn accepts at most so many connections, about 5 µs each.

@@ -55,7 +55,7 @@ use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
     REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX,
-    TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
+    TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::signals::Signals;
@@ -417,7 +417,7 @@ impl Server {
         self.log.warn(now, "no_descriptors_left", &[]);
     }
 
-    /// Visits connections with work, for the length of a turn.
+    /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog.
     fn visit_connections(&mut self) {
         let (woken, backlog) = self.connections.queue_lengths();
         if woken + backlog == 0 {
@@ -426,20 +426,25 @@ impl Server {
         let waiting = u32::try_from(woken + backlog).unwrap_or(u32::MAX);
         let quota = (REQUESTS_PER_TURN_MAX / waiting).clamp(REQUESTS_PER_VISIT_MIN, REQUESTS_PER_VISIT_MAX);
         let mut left = REQUESTS_PER_TURN_MAX;
-        let kept = if backlog > 0 { REQUESTS_PER_TURN_FOR_BACKLOG } else { 0 };
+        let (kept, kept_time) =
+            if backlog > 0 { (REQUESTS_PER_TURN_FOR_BACKLOG, VISITS_TIME_FOR_BACKLOG) } else { (0, Duration::ZERO) };
+        let mut now = clock::now();
+        let began = now.monotonic;
         for _ in 0..woken {
-            if left <= kept {
+            let Some(id) = self.connections.next_woken() else { break };
+            left = left.saturating_sub(self.visit(now, id, quota));
+            now = clock::now();
+            if left <= kept || now.monotonic.since(began) >= VISITS_TIME_MAX - kept_time {
                 break;
             }
-            let Some(id) = self.connections.next_woken() else { break };
-            left = left.saturating_sub(self.visit(clock::now(), id, quota));
         }
         for _ in 0..backlog {
-            if left == 0 {
+            let Some(id) = self.connections.next_of_backlog() else { break };
+            left = left.saturating_sub(self.visit(now, id, quota));
+            now = clock::now();
+            if left == 0 || now.monotonic.since(began) >= VISITS_TIME_MAX {
                 break;
             }
-            let Some(id) = self.connections.next_of_backlog() else { break };
-            left = left.saturating_sub(self.visit(clock::now(), id, quota));
         }
     }
 }
