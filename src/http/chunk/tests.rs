@@ -123,7 +123,15 @@ fn bad_sizes() {
 
 #[test]
 fn bad_ends_of_data() {
-    for rest in ["hi0\r\n\r\n", "hi\n0\r\n\r\n", "hiXX0\r\n\r\n", "hi\r0\r\n\r\n", "hi\r\r\n", "h\r\n0\r\n\r\n"] {
+    for rest in [
+        "hi0\r\n\r\n",
+        "hiX\n0\r\n\r\n",
+        "hi\n0\r\n\r\n",
+        "hiXX0\r\n\r\n",
+        "hi\r0\r\n\r\n",
+        "hi\r\r\n",
+        "h\r\n0\r\n\r\n",
+    ] {
         refused(400, format!("2\r\n{rest}")); // T20
     }
     refused(400, "4\r\nSEE-THIS\r\n0\r\n\r\n"); // T21

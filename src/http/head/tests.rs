@@ -523,3 +523,45 @@ fn a_byte_at_a_time_costs_no_more_than_linear_work() {
     );
     assert_eq!(parse_growing(&all, 1), (all.len(), Ok(Some(all.len()))));
 }
+
+#[test]
+fn every_delivery_of_a_spoilt_head_comes_to_the_same() {
+    const GOOD: [&[u8]; 4] = [
+        b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-Customer-ID: c\r\n\r\n",
+        b"\r\nPOST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nConnection: close\r\n\r\n",
+        b"PUT http://a/x HTTP/1.0\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+        b"OPTIONS * HTTP/1.2\r\nhost:\r\nIf-Match: *\r\nIf-Match: *\r\n\r\n",
+    ];
+    const SPOILERS: &[u8] = b"\r\n \t:;,\0\x7f\xffAz09/%*#\"";
+    let mut seed = 3_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut served = 0;
+    for number in 0..40_000 {
+        let mut bytes = GOOD[number % GOOD.len()].to_vec();
+        for _ in 0..=random(3) {
+            let at = random(bytes.len());
+            match random(3) {
+                0 => bytes[at] = SPOILERS[random(SPOILERS.len())],
+                1 => bytes.insert(at, SPOILERS[random(SPOILERS.len())]),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        // However it was spoilt, here it is decided.
+        bytes.extend_from_slice(b"\r\n\r\n");
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        let whole = parse(&bytes).map(|head| head.map(|(_, end)| end));
+        for step in [1, 1 + random(9)] {
+            let (length, growing) = parse_growing(&bytes, step);
+            match (&whole, &growing) {
+                (Ok(whole), Ok(growing)) => assert_eq!(whole, growing, "{shown:?}"),
+                (Err(_), Err(_)) => assert!(length <= bytes.len()),
+                _ => panic!("{shown:?}: {whole:?} whole, {growing:?} in steps of {step}"),
+            }
+        }
+        served += usize::from(matches!(whole, Ok(Some(_))));
+    }
+    assert!((1_000..39_000).contains(&served), "{served} were served: the spoilers are too harsh or too soft");
+}

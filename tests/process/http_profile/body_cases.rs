@@ -231,7 +231,7 @@ fn chunks() -> Vec<Case> {
     let extension = "e".repeat(500);
     let body = format!("1;{extension}\r\nx\r\n").repeat(9);
     cases.push(Case::closed("T19", "7.1.1 ought limit", bad(CHUNKED, format!("{body}0\r\n\r\n")), &[&[400, 413]]));
-    for end in ["", "\n", "XX"] {
+    for end in ["", "\n", "XX", "X\n", "\rX"] {
         cases.push(Case::closed("T20", "7.1", bad(CHUNKED, format!("2\r\nhi{end}0\r\n\r\n")), &[&[400]]));
     }
     cases.push(Case::closed("T21", "7.1", bad(CHUNKED, "4\r\nSEE-THIS\r\n0\r\n\r\n"), &[&[400]]));
