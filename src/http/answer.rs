@@ -64,7 +64,8 @@ impl<'o> AnswerWriter<'o> {
         Self { out, status, head_only: frame.head_only }
     }
 
-    /// One header line. The value must hold no control characters; nothing that a client sent is ever put here undecoded.
+    /// One header line. The value must hold no control characters; nothing that a client sent is ever put here
+    /// undecoded.
     pub fn header(&mut self, name: &str, value: &[u8]) {
         debug_assert!(!value.iter().any(u8::is_ascii_control), "a control character in the value of {name}");
         self.out.extend_from_slice(name.as_bytes());
@@ -78,8 +79,8 @@ impl<'o> AnswerWriter<'o> {
         self.header(name, itoa::Buffer::new().format(value).as_bytes());
     }
 
-    /// `Content-Type`, `Content-Length` (neither for `204` and `304`, which have no body), the end of the head, and the body unless
-    /// the request was a `HEAD`.
+    /// `Content-Type`, `Content-Length` (neither for `204` and `304`, which have no body), the end of the head, and the
+    /// body unless the request was a `HEAD`.
     pub fn body(mut self, content_type: Option<&str>, body: &[u8]) {
         if matches!(self.status, 204 | 304) {
             self.out.extend_from_slice(b"\r\n");

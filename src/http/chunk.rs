@@ -79,8 +79,8 @@ impl ChunkDecoder {
         }
     }
 
-    /// Decodes as much of `input` as belongs to the body, appending to `body`: how many bytes of `input` were eaten, and whether the
-    /// body is whole. All of `input` is eaten unless the body is whole.
+    /// Decodes as much of `input` as belongs to the body, appending to `body`: how many bytes of `input` were eaten,
+    /// and whether the body is whole. All of `input` is eaten unless the body is whole.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! One request head: finding its end, taking it apart, and every check that its framing and grammar need.
 //!
-//! httparse splits the lines. What it lets through although the profile does not (bare LF, versions, targets, `Host`, lengths,
-//! transfer codings) is checked here. A head that is not whole yet is checked as far as it goes, so that garbage is refused when it
-//! comes and not when the deadline passes; such a check never costs more than the bytes that are new, save once a line.
+//! httparse splits the lines. What it lets through although the profile does not (bare LF, versions, targets, `Host`,
+//! lengths, transfer codings) is checked here. A head that is not whole yet is checked as far as it goes, so that
+//! garbage is refused when it comes and not when the deadline passes; such a check never costs more than the bytes that
+//! are new, save once a line.
 
 use std::mem::MaybeUninit;
 
@@ -45,13 +46,15 @@ const HEAD_TOO_LARGE: HttpError = HttpError { status: 431, message: "the request
 const TOO_MANY_FIELDS: HttpError = HttpError { status: 431, message: "too many header lines" };
 const WRONG_VERSION: HttpError = HttpError { status: 505, message: "this server speaks HTTP/1.1 and HTTP/1.0" };
 
-/// What reading a head comes to. Passed on as it is: a [`Head`] is large, and moving it costs more than finding its end.
+/// What reading a head comes to. Passed on as it is: a [`Head`] is large, and moving it costs more than finding its
+/// end.
 type Parsed<'b> = Result<Option<(Head<'b>, usize)>, HttpError>;
 
-/// Reads one head at the start of `bytes`: the head and its length, leading empty lines included; `None` if more bytes are needed.
+/// Reads one head at the start of `bytes`: the head and its length, leading empty lines included; `None` if more bytes
+/// are needed.
 ///
-/// `scanned` remembers, between calls with more and more bytes of the same head, how far its end was searched: 0 for a new head, and 0
-/// again when a head was read.
+/// `scanned` remembers, between calls with more and more bytes of the same head, how far its end was searched: 0 for a
+/// new head, and 0 again when a head was read.
 ///
 /// # Errors
 ///
@@ -217,7 +220,8 @@ fn parse_lines<'b>(lines: &'b [u8], end: usize, limits: &HeadLimits) -> Parsed<'
     }
 }
 
-/// httparse knows HTTP/1.0 and HTTP/1.1 alone. A later HTTP/1.x is served as HTTP/1.1 (RFC 9110 section 2.5), another HTTP is refused.
+/// httparse knows HTTP/1.0 and HTTP/1.1 alone. A later HTTP/1.x is served as HTTP/1.1 (RFC 9110 section 2.5), another
+/// HTTP is refused.
 fn parse_later_version<'b>(
     lines: &'b [u8],
     version_at: usize,

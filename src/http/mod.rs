@@ -1,9 +1,9 @@
 //! Bytes to requests and responses to bytes, strictly after RFC 9112, as functions of slices. No sockets here.
-
 //!
-//! [`parse_head`] reads one request head, [`ChunkDecoder`] a chunked body, [`AnswerWriter`] writes answers. What each kind of
-//! input gets is the HTTP profile's table; an [`HttpError`] always closes the connection, and everything that leaves the
-//! framing certain (an unknown method, a bad path, a field that stands twice) travels in the [`Head`] for the API to refuse.
+//! [`parse_head`] reads one request head, [`ChunkDecoder`] a chunked body, [`AnswerWriter`] writes answers. What each
+//! kind of input gets is the HTTP profile's table; an [`HttpError`] always closes the connection, and everything that
+//! leaves the framing certain (an unknown method, a bad path, a field that stands twice) travels in the [`Head`] for
+//! the API to refuse.
 
 mod answer;
 mod chunk;

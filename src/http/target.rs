@@ -1,4 +1,5 @@
-//! The request target and the `Host` field: their grammar (RFC 3986, RFC 9112 section 3.2), nothing about what a path means.
+//! The request target and the `Host` field: their grammar (RFC 3986, RFC 9112 section 3.2), nothing about what a path
+//! means.
 
 use super::{HttpError, Method};
 
@@ -8,8 +9,8 @@ pub(super) struct Target<'b> {
     pub(super) query: Option<&'b str>,
 }
 
-/// What may stand in a path or query, `%` included (RFC 3986: pchar, `/`, `?`). Percent-encoding is judged by the API, where a bad one
-/// costs no connection.
+/// What may stand in a path or query, `%` included (RFC 3986: pchar, `/`, `?`). Percent-encoding is judged by the API,
+/// where a bad one costs no connection.
 static IS_TARGET_BYTE: [bool; 256] = byte_set(b"-._~!$&'()*+,;=:@/?%");
 /// What may stand in a host name: as in RFC 3986's reg-name, without the comma, which a merged list would bring.
 static IS_HOST_BYTE: [bool; 256] = byte_set(b"-._~!$&'()*+;=%");
@@ -30,7 +31,8 @@ const fn byte_set(others: &[u8]) -> [bool; 256] {
     set
 }
 
-/// Takes a target apart. Origin-form, absolute-form with `http:`, and `*` for `OPTIONS`; nothing is normalised or decoded.
+/// Takes a target apart. Origin-form, absolute-form with `http:`, and `*` for `OPTIONS`; nothing is normalised or
+/// decoded.
 pub(super) fn parse_target(method: Method, target: &str) -> Result<Target<'_>, HttpError> {
     const BAD: HttpError = HttpError::bad("the request target is malformed: send /path, percent-encoded");
     let path_and_query = if target.starts_with('/') {

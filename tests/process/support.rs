@@ -1,4 +1,5 @@
-//! What tests of the real binary share: a daemon of one's own, raw connections to it, and a strict reader of its answers.
+//! What tests of the real binary share: a daemon of one's own, raw connections to it, and a strict reader of its
+//! answers.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 /// How long anything that should happen at once may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a program is there that tests use beside `bbd`. Without it they are left out, which `scripts/check` says; CI leaves
-/// nothing out.
+/// Whether a program is there that tests use beside `bbd`. Without it they are left out, which `scripts/check` says; CI
+/// leaves nothing out.
 pub(crate) fn has_tool(name: &str) -> bool {
     let mut command = Command::new(name);
     let is_there = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();

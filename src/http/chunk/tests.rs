@@ -4,7 +4,8 @@ use super::*;
 
 const LIMIT: usize = 1 << 20;
 
-/// Feeds pieces until the body is whole: the body, how many bytes of all pieces were its encoding, and whether it is whole.
+/// Feeds pieces until the body is whole: the body, how many bytes of all pieces were its encoding, and whether it is
+/// whole.
 fn feed(pieces: &[&[u8]], limit: usize) -> Result<(Vec<u8>, usize, bool), HttpError> {
     let mut decoder = ChunkDecoder::new(limit);
     let mut body = Vec::new();

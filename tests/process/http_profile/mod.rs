@@ -1,15 +1,16 @@
 //! The HTTP profile: every case against the real daemon, each in four deliveries.
 //!
-//! Whole; one byte per write; cut at each offset, and the first piece read before the second one comes; and followed by a valid request in the same
-//! write, which must be answered if and only if the case leaves the connection open. In the other deliveries that request is sent when
-//! the case's answers are there, and must be answered too, or the connection must have ended. Each cut is tried with the request
-//! behind it, too.
+//! Whole; one byte per write; cut at each offset, and the first piece read before the second one comes; and followed by
+//! a valid request in the same write, which must be answered if and only if the case leaves the connection open. In the
+//! other deliveries that request is sent when the case's answers are there, and must be answered too, or the connection
+//! must have ended. Each cut is tried with the request behind it, too.
 //!
-//! Long inputs are cut at a bounded set of offsets (see [`cuts`]). Cases that are about time, curl or many connections are functions
-//! in `special`.
+//! Long inputs are cut at a bounded set of offsets (see [`cuts`]). Cases that are about held-back bodies and curl are
+//! functions in `expect`, those about time and many connections in `special`.
 
 mod body_cases;
 mod case;
+mod expect;
 mod field_cases;
 mod line_cases;
 mod special;
@@ -107,8 +108,8 @@ fn every_case_in_every_delivery() {
     // What is measured in milliseconds comes before the crowd.
     let has_curl = has_tool("curl");
     if has_curl {
-        special::curl(&daemons, &report);
-        special::held_back_bodies(&daemons, &report);
+        expect::curl(&daemons, &report);
+        expect::held_back_bodies(&daemons, &report);
     }
     thread::scope(|scope| {
         for run in special::ALL {
@@ -130,7 +131,7 @@ fn every_case_in_every_delivery() {
         .collect();
     assert_eq!(wanted.len(), CASES);
     if !has_curl {
-        wanted.retain(|id| !special::CURL_CASES.contains(&id.as_str()));
+        wanted.retain(|id| !expect::CURL_CASES.contains(&id.as_str()));
     }
     let tried: BTreeSet<String> = report.deliveries.keys().cloned().collect();
     println!(
@@ -186,8 +187,8 @@ fn run_table(daemons: &Daemons, cases: &[Case], report: &Mutex<Report>) {
     });
 }
 
-/// The offsets at which an input is cut. Up to 512 bytes: each. Longer ones: each up to 512, the last 64, those around the first 64 line
-/// ends behind, and 32 between; beyond a megabyte, 40 spread over it.
+/// The offsets at which an input is cut. Up to 512 bytes: each. Longer ones: each up to 512, the last 64, those around
+/// the first 64 line ends behind, and 32 between; beyond a megabyte, 40 spread over it.
 fn cuts(input: &[u8]) -> Vec<usize> {
     let length = input.len();
     if length > 1 << 20 {
@@ -239,8 +240,8 @@ fn run_batch(daemon: &Daemon, case: &Case, deliveries: &[Delivery]) -> Vec<Outco
         .collect()
 }
 
-/// Returns when the daemon has read what was sent so far: it serves connections in the order in which something came on them, and a
-/// new one last.
+/// Returns when the daemon has read what was sent so far: it serves connections in the order in which something came on
+/// them, and a new one last.
 fn let_it_read(daemon: &Daemon) {
     daemon.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
 }
