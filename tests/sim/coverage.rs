@@ -130,6 +130,8 @@ rare_states! {
     ExpiredBeforeTimeout,
     /// The node was paused while clients asked.
     Paused,
+    /// The node's machine was suspended, by its clock for up to a day and a half.
+    Suspended,
     /// Two events came at one reading of the clock.
     ClockReadTwice,
     /// A timeout came before its time.

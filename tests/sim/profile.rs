@@ -70,6 +70,8 @@ pub(crate) struct Profile {
     /// How long the node's process may be stopped, in milliseconds, and at how many events in a hundred thousand.
     pub(crate) pause_ms: Range,
     pub(crate) pauses: u64,
+    /// How often the machine is suspended.
+    pub(crate) sleeps: u64,
     /// The clock's resolution, in nanoseconds.
     pub(crate) clock_step_ns: u64,
     /// How late a timeout may be, and how long a turn of the loop takes, in microseconds.
@@ -128,6 +130,7 @@ impl Profile {
             delay_us: (0, if rng.one_in(2) { 0 } else { delay_high_us }),
             pause_ms: (1, pause_high_ms),
             pauses: rng.pick(&[0, 0, 50, 500, 3000]),
+            sleeps: rng.pick(&[0, 0, 0, 1, 3]),
             clock_step_ns: rng.pick(&[1, 1, 1000, 1_000_000, 4_000_000, 15_600_000]),
             timeout_late_us: (0, rng.pick(&[0, 0, 999, 20_000])),
             turn_us: rng.pick(&[0, 10, 500, 20_000]),

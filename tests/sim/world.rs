@@ -24,6 +24,9 @@ use std::time::Duration;
 pub(crate) const RUN: Duration = Duration::from_secs(600);
 /// Timeouts that change nothing, one after another, before a node counts as spinning.
 const IDLE_TIMEOUTS_MAX: u32 = 1000;
+/// Tombstones stand for a day.
+const SLEEP_MAX_MS: u64 = 40 * 3_600_000;
+
 /// What happens.
 enum Event {
     ClientActs(usize),
@@ -44,6 +47,11 @@ enum Event {
     },
     GoesOn {
         node: usize,
+    },
+    /// The machine of a node sleeps for so many milliseconds, and nobody notices but by the clock.
+    Sleeps {
+        node: usize,
+        ms: u64,
     },
     /// A client makes all its names, or deletes them.
     Fills {
@@ -86,6 +94,8 @@ struct Member {
     inbox: VecDeque<Arrival>,
     wakes_at: Option<Instant>,
     armed: u64,
+    /// How long its machine has been suspended, as its clock sees it.
+    suspended_ns: u64,
     idle_timeouts: u32,
 }
 
@@ -121,6 +131,7 @@ impl World {
             inbox: VecDeque::new(),
             wakes_at: None,
             armed: 0,
+            suspended_ns: 0,
             idle_timeouts: 0,
         };
         let mut world = Self {
@@ -153,6 +164,11 @@ impl World {
         for _ in 0..self.profile.fillings {
             let at = self.now + Duration::from_millis(self.rng.below(500_000));
             self.schedule(at, Event::Fills { delete: false });
+        }
+        for _ in 0..self.profile.sleeps {
+            let at = self.now + Duration::from_millis(self.rng.below(600_000));
+            let ms = self.rng.log_between(1, SLEEP_MAX_MS);
+            self.schedule(at, Event::Sleeps { node: 0, ms });
         }
         while let Some(scheduled) = self.queue.pop() {
             if scheduled.at > self.started + RUN {
@@ -221,6 +237,13 @@ impl World {
                 self.arrives(node, Arrival::Timeout)
             }
             Event::GoesOn { node } => self.goes_on(node),
+            Event::Sleeps { node, ms } => {
+                self.coverage().met(Rare::Suspended);
+                self.tell(format_args!("the machine sleeps for {ms} ms"));
+                self.members[node].suspended_ns += ms * 1_000_000;
+                // Either the timers see it first, or whoever comes next does.
+                if self.rng.one_in(2) { self.arrives(node, Arrival::Timeout) } else { Ok(()) }
+            }
             Event::Fills { delete } => {
                 self.fill_names(delete);
                 Ok(())
@@ -326,7 +349,7 @@ impl World {
 
     /// One call of the node, judged in full.
     fn handle(&mut self, node: usize, arrival: Arrival) -> Result<(), Wrong> {
-        let reading = read_clock(self.now, self.profile.clock_step_ns);
+        let reading = self.clock(node);
         self.story_of_arrival(reading, &arrival);
         self.trace.word(reading.as_nanos());
         let is_timeout = matches!(arrival, Arrival::Timeout);
@@ -363,8 +386,9 @@ impl World {
         let at = if overdue {
             self.now + Duration::from_micros(self.profile.turn_us)
         } else {
-            read_clock_reaches(due, self.profile.clock_step_ns)
+            self.clock_reaches(node, due)
         };
+        let member = &mut self.members[node];
         if member.wakes_at == Some(at) {
             return Ok(());
         }
@@ -439,12 +463,25 @@ impl World {
         Ok(())
     }
 
+    /// What a node's clock reads.
+    fn clock(&self, node: usize) -> Instant {
+        let awake = read_clock(self.now, self.profile.clock_step_ns);
+        Instant::from_nanos(awake.as_nanos() + self.members[node].suspended_ns)
+    }
+
+    /// When it first reads `due` or more.
+    fn clock_reaches(&self, node: usize, due: Instant) -> Instant {
+        let step_ns = self.profile.clock_step_ns;
+        let awake_ns = due.as_nanos().saturating_sub(self.members[node].suspended_ns);
+        Instant::from_nanos(awake_ns.div_ceil(step_ns).saturating_mul(step_ns))
+    }
+
     /// Nothing happens but time, until then or until nothing is left to happen.
     fn pass_time(&mut self, until: Instant) -> Result<(), Wrong> {
         while let Some(due) = self.members[0].subject.node.next_timeout()
-            && due <= until
+            && self.clock_reaches(0, due) <= until
         {
-            self.now = self.now.max(read_clock_reaches(due, self.profile.clock_step_ns));
+            self.now = self.now.max(self.clock_reaches(0, due));
             self.handle(0, Arrival::Timeout)?;
         }
         if until != Instant::FAR_FUTURE {
@@ -492,11 +529,6 @@ impl World {
 /// What a clock of this resolution reads.
 fn read_clock(at: Instant, step_ns: u64) -> Instant {
     Instant::from_nanos(at.as_nanos() - at.as_nanos() % step_ns)
-}
-
-/// When such a clock first reads `due` or more.
-fn read_clock_reaches(due: Instant, step_ns: u64) -> Instant {
-    Instant::from_nanos(due.as_nanos().div_ceil(step_ns).saturating_mul(step_ns))
 }
 
 fn log(rng: &mut Rng, (low, high): Range) -> u64 {

@@ -6,9 +6,12 @@ use crate::kinds::changes;
 use crate::reply::{Matter, Reply, Told};
 use bigbunny::node::request::{Counter, Idempotency, Request};
 use bigbunny::node::response::Refusal;
-use bigbunny::node::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES, NAME_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES};
+use bigbunny::node::{ANSWER_OVERHEAD_BYTES, NAME_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES};
 use bigbunny::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// For how long an idempotency key is known after its first answer (section 3).
+const KEY_KNOWN_MS: u64 = 60_000;
 
 /// A customer's account.
 #[derive(Debug, Default)]
@@ -234,7 +237,7 @@ impl Model {
             Ok(Told::Locked { body, .. }) => body.len() as u64,
             Ok(_) | Err(_) => 0,
         };
-        let until = self.now + std::time::Duration::from_millis(ANSWER_KEPT_MS);
+        let until = self.now + std::time::Duration::from_millis(KEY_KNOWN_MS);
         self.charge(request.customer, 0, body_bytes);
         let kept = self.account(request.customer).kept.get_mut(idempotency.key).expect("it was kept when it came");
         kept.cost_bytes += body_bytes;
