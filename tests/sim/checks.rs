@@ -98,7 +98,7 @@ pub(crate) fn books(model: &Model, status: &NodeStatus) -> Result<(), Wrong> {
     let expected = [
         ("stores", model.expiries.len() as u64, status.stores),
         ("names", model.names_in_use(), status.names),
-        ("memory_bytes", model.memory_bytes, status.memory_bytes),
+        ("memory_bytes", model.memory_bytes + model.limbo_bytes(None), status.memory_bytes),
         ("tombstones", model.tombstones.len() as u64, status.tombstones),
         ("waiters", model.waiting(), status.waiters),
         ("locks", model.held(), status.locks),

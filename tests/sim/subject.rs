@@ -83,6 +83,7 @@ impl Subject {
                 Ok(())
             }
         };
+        model.has_tombstones(node.status().tombstones);
         self.refused = judged.err();
     }
 

@@ -33,6 +33,17 @@ pub(crate) struct Kept {
     /// The first answer, and until when it is kept; nothing while there is none.
     answer: Option<(Reply, Instant)>,
     cost_bytes: u64,
+    /// Its time is over, though the node may not have noticed: off the model's books.
+    is_over: bool,
+}
+
+/// A key past its time that the node may not have forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimboKey {
+    until: Instant,
+    customer: &'static str,
+    key: &'static str,
+    cost_bytes: u64,
 }
 
 /// Whether a change may grow.
@@ -40,7 +51,7 @@ enum Room {
     Enough,
     /// It depends on whether the node has noticed what has just expired.
     Unsure,
-    Short(Refusal),
+    Short,
 }
 
 impl Model {
@@ -57,7 +68,6 @@ impl Model {
             return Some(refusal(Refusal::NotReplicated { applied: false }));
         }
         let idempotency = request.idempotency.as_ref()?;
-        let now = self.now;
         let account = self.account(request.customer);
         if let Some(kept) = account.kept.get(idempotency.key) {
             let told = match &kept.answer {
@@ -66,8 +76,7 @@ impl Model {
                 Some((first, _)) => first.clone(),
             };
             // Past its time the node may still have it, until it is told of the time.
-            let is_over = kept.answer.as_ref().is_some_and(|(_, until)| *until <= now);
-            if !is_over || told.result == seen.result {
+            if !kept.is_over || told.result == seen.result {
                 self.met(match told.result {
                     Err(Refusal::IdempotencyMismatch) => Rare::IdempotencyMismatched,
                     Err(Refusal::IdempotencyInProgress) => Rare::IdempotencyInProgress,
@@ -147,16 +156,17 @@ impl Model {
         new_bytes: u64,
         seen: &Reply,
     ) -> Option<Refusal> {
-        let refusal_seen = seen.result.as_ref().err().copied();
         let capacity = self.room(None, self.config.memory_limit_bytes, old_bytes, new_bytes);
         let quota = self.room(Some(request.customer), self.config.customer_memory_quota_bytes, old_bytes, new_bytes);
-        let refused = match (capacity, quota) {
-            // Both are true: either may be said.
-            (Room::Short(_), Room::Short(quota)) if refusal_seen == Some(quota) => Some(quota),
-            (Room::Short(refused), _) | (_, Room::Short(refused)) => Some(refused),
-            (Room::Unsure, _) | (_, Room::Unsure) => refusal_seen
-                .filter(|refusal| matches!(refusal, Refusal::CapacityExceeded | Refusal::CustomerQuotaExceeded)),
-            (Room::Enough, Room::Enough) => None,
+        let refused = match (&seen.result, capacity, quota) {
+            // Where both are true, or may be, either may be said.
+            (Err(Refusal::CapacityExceeded), Room::Short | Room::Unsure, _) => Some(Refusal::CapacityExceeded),
+            (Err(Refusal::CustomerQuotaExceeded), _, Room::Short | Room::Unsure) => {
+                Some(Refusal::CustomerQuotaExceeded)
+            }
+            (_, Room::Short, _) => Some(Refusal::CapacityExceeded),
+            (_, _, Room::Short) => Some(Refusal::CustomerQuotaExceeded),
+            (_, Room::Enough | Room::Unsure, Room::Enough | Room::Unsure) => None,
         };
         match refused {
             Some(Refusal::CapacityExceeded) => self.met(Rare::CapacityRefused),
@@ -182,27 +192,23 @@ impl Model {
         }
         let grown_bytes = used_bytes + new_bytes - old_bytes;
         if grown_bytes > limit_bytes {
-            return Room::Short(match customer {
-                None => Refusal::CapacityExceeded,
-                Some(_) => Refusal::CustomerQuotaExceeded,
-            });
+            return Room::Short;
         }
         if grown_bytes + self.limbo_bytes(customer) > limit_bytes { Room::Unsure } else { Room::Enough }
     }
 
-    /// Bytes of what is over, but may still be on the node's books.
-    fn limbo_bytes(&self, customer: Option<&'static str>) -> u64 {
-        let mine = |other: &&'static str| customer.is_none_or(|customer| customer == *other);
-        let stores = self.limbo.iter().filter(|slot| mine(&self.stores[**slot].customer));
-        stores.map(|slot| self.cost_bytes(*slot)).sum()
-    }
-
     /// A deletion of `count` stores leaves as many tombstones. Says whether there is room for them.
-    pub(super) fn refuse_tombstones(&mut self, customer: &'static str, count: u64) -> Option<Refusal> {
+    pub(super) fn refuse_tombstones(&mut self, customer: &'static str, count: u64, seen: &Reply) -> Option<Refusal> {
         let over = |limit: u64, used: u64| limit != 0 && used + count > limit;
-        let all = self.tombstones.len() as u64;
-        let (global_limit, customer_limit) = (self.config.tombstone_global_limit, self.config.tombstone_customer_limit);
-        let refused = over(global_limit, all) || over(customer_limit, self.account(customer).tombstones);
+        let limits = (self.config.tombstone_global_limit, self.config.tombstone_customer_limit);
+        let (all, mine) = (self.tombstones.len() as u64, self.account(customer).tombstones);
+        let mut refused = over(limits.0, all) || over(limits.1, mine);
+        if seen.result == Err(Refusal::TombstoneLimitExceeded) {
+            // Those that are over may still be there.
+            let all_over = self.limbo_tombstones.len() as u64;
+            let mine_over = self.limbo_tombstones.iter().filter(|owner| **owner == customer).count() as u64;
+            refused |= over(limits.0, all + all_over) || over(limits.1, mine + mine_over);
+        }
         refused.then(|| {
             self.met(Rare::TombstoneRefused);
             Refusal::TombstoneLimitExceeded
@@ -219,7 +225,7 @@ impl Model {
 
     fn keep_key(&mut self, customer: &'static str, idempotency: &Idempotency<'static>, cost_bytes: u64) {
         self.charge(customer, 0, cost_bytes);
-        let kept = Kept { fingerprint: idempotency.fingerprint, answer: None, cost_bytes };
+        let kept = Kept { fingerprint: idempotency.fingerprint, answer: None, cost_bytes, is_over: false };
         let before = self.account(customer).kept.insert(idempotency.key, kept);
         assert!(before.is_none(), "a key is kept once");
     }
@@ -246,23 +252,47 @@ impl Model {
     }
 
     pub(super) fn forget_key(&mut self, customer: &'static str, key: &'static str) {
-        if let Some(kept) = self.account(customer).kept.remove(key) {
-            self.charge(customer, kept.cost_bytes, 0);
+        match self.account(customer).kept.remove(key) {
+            Some(kept) if kept.is_over => {
+                self.limbo_keys.retain(|limbo| (limbo.customer, limbo.key) != (customer, key));
+            }
+            Some(kept) => self.charge(customer, kept.cost_bytes, 0),
+            None => {}
         }
     }
 
-    /// Forgets the keys whose time the node must have noticed.
-    pub(super) fn forget_keys(&mut self) {
+    /// The time of keys ends.
+    pub(super) fn end_keys(&mut self) {
         while let Some((until, customer, key)) = self.keys_until.front().copied()
-            && self.must_be_noticed(until)
+            && until <= self.now
         {
             self.keys_until.pop_front();
-            let kept = self.account(customer).kept.get(key);
-            if kept.is_some_and(|kept| kept.answer.as_ref().is_some_and(|(_, known_until)| *known_until == until)) {
-                self.met(Rare::IdempotencyForgotten);
-                self.forget_key(customer, key);
+            let Some(kept) = self.account(customer).kept.get_mut(key) else { continue };
+            if kept.answer.as_ref().is_some_and(|(_, known_until)| *known_until == until) {
+                kept.is_over = true;
+                let cost_bytes = kept.cost_bytes;
+                self.charge(customer, cost_bytes, 0);
+                self.limbo_keys.push(LimboKey { until, customer, key, cost_bytes });
             }
         }
+    }
+
+    /// Forgets the keys whose end the node must have noticed.
+    pub(super) fn forget_keys(&mut self) {
+        for limbo in self.limbo_keys.clone() {
+            if self.must_be_noticed(limbo.until) {
+                self.met(Rare::IdempotencyForgotten);
+                self.forget_key(limbo.customer, limbo.key);
+            }
+        }
+    }
+
+    /// Bytes of what is over, but may still be on the node's books.
+    pub(crate) fn limbo_bytes(&self, customer: Option<&'static str>) -> u64 {
+        let mine = |other: &'static str| customer.is_none_or(|customer| customer == other);
+        let stores = self.limbo.iter().filter(|slot| mine(self.stores[**slot].customer));
+        let keys = self.limbo_keys.iter().filter(|limbo| mine(limbo.customer));
+        stores.map(|slot| self.cost_bytes(*slot)).sum::<u64>() + keys.map(|limbo| limbo.cost_bytes).sum::<u64>()
     }
 }
 

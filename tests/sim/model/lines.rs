@@ -50,6 +50,7 @@ impl Model {
         {
             self.tombstones.pop_front();
             self.customers.get_mut(customer).expect("it has a tombstone").tombstones -= 1;
+            self.limbo_tombstones.push(customer);
         }
     }
 

@@ -21,12 +21,9 @@ use bigbunny::node::request::{ConnectionId, Etag, LockId, Operation, Request, Re
 use bigbunny::node::response::{Refusal, StoreFacts};
 use bigbunny::node::{NodeConfig, NodeStatus};
 use bigbunny::time::Instant;
-use limits::Customer;
+use limits::{Customer, LimboKey};
 use names::PrefixJob;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// How many expiries a node may be expected to work off in one turn.
-const EXPIRIES_IN_A_TURN: usize = 500;
 
 /// A store by the order of its making. Its key may be unknown for a while: not every answer that makes a store tells it.
 pub(crate) type Slot = usize;
@@ -104,6 +101,11 @@ pub(crate) struct Model {
     pub(crate) orphans: Vec<RequestId>,
     /// Stores whose time is over, of which the node may not have heard: their bytes may still be on its books.
     pub(crate) limbo: Vec<Slot>,
+    /// The same for idempotency keys.
+    pub(crate) limbo_keys: Vec<LimboKey>,
+    /// And the owners of such tombstones.
+    pub(crate) limbo_tombstones: Vec<&'static str>,
+    tombstones_seen: u64,
     /// When kept answers are forgotten, oldest first.
     pub(crate) keys_until: VecDeque<(Instant, &'static str, &'static str)>,
     /// Prefixes that are being deleted, the next one first.
@@ -141,6 +143,9 @@ impl Model {
             pending: BTreeMap::new(),
             orphans: Vec::new(),
             limbo: Vec::new(),
+            limbo_keys: Vec::new(),
+            limbo_tombstones: Vec::new(),
+            tombstones_seen: 0,
             keys_until: VecDeque::new(),
             prefix_jobs: VecDeque::new(),
             lock_ids: BTreeSet::new(),
@@ -169,14 +174,17 @@ impl Model {
         self.end_holds();
         self.end_lives();
         self.end_tombstones();
+        self.end_keys();
     }
 
-    /// The node is told of the time: what is over it now removes before anything else.
+    /// The node is told of the time.
     pub(crate) fn timed_out(&mut self) {
         self.is_timeout = true;
-        if self.now_ms >= self.unsettled_until_ms && self.limbo.len() <= EXPIRIES_IN_A_TURN {
-            self.limbo.clear();
-        }
+    }
+
+    /// The node says how many stores it has deleted; what a turn of a long deletion took shows in nothing else.
+    pub(crate) fn has_tombstones(&mut self, tombstones: u64) {
+        self.tombstones_seen = tombstones;
     }
 
     /// A client asks.
@@ -244,6 +252,7 @@ impl Model {
         }
         if settled {
             self.limbo.clear();
+            self.limbo_tombstones.clear();
             self.just_ended.clear();
             self.forget_keys();
             checks::books(self, status)?;
@@ -284,7 +293,7 @@ impl Model {
             }
             Operation::DeletePrefix { .. } => self.delete_prefix(id, pending, seen),
             Operation::ReadMany { names } => Ok(self.read_many(request.customer, names)),
-            Operation::DeleteMany { names } => Ok(self.delete_many(request, names)),
+            Operation::DeleteMany { names } => Ok(self.delete_many(request, names, seen)),
             Operation::Rename { name, to } => Ok(self.rename(request, said(name), said(to), seen)),
         }
     }

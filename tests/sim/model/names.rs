@@ -165,7 +165,12 @@ impl Model {
         plain(Told::Stores(stores))
     }
 
-    pub(super) fn delete_many(&mut self, request: &Request<'static>, names: &[Cow<'static, str>]) -> Reply {
+    pub(super) fn delete_many(
+        &mut self,
+        request: &Request<'static>,
+        names: &[Cow<'static, str>],
+        seen: &Reply,
+    ) -> Reply {
         let mut slots: Vec<Slot> = names
             .iter()
             .filter_map(|name| match self.by_name(request.customer, said(name)) {
@@ -175,7 +180,7 @@ impl Model {
             .collect();
         slots.sort_unstable();
         slots.dedup();
-        if let Some(refused) = self.refuse_tombstones(request.customer, slots.len() as u64) {
+        if let Some(refused) = self.refuse_tombstones(request.customer, slots.len() as u64, seen) {
             return refusal(refused);
         }
         let count = slots.iter().filter(|slot| self.alive(**slot)).count() as u64;
@@ -240,13 +245,13 @@ impl Model {
         let slots = self.names_with(customer, prefix);
         let in_one_go = job.is_none();
         let so_far = job.map_or(0, |job| job.deleted);
-        if in_one_go && let Some(refused) = self.refuse_tombstones(customer, slots.len().min(TURN) as u64) {
+        if in_one_go && let Some(refused) = self.refuse_tombstones(customer, slots.len().min(TURN) as u64, seen) {
             return Ok(refusal(refused));
         }
         let mut count = so_far;
         for (turn, slot) in slots.into_iter().enumerate() {
             // Past the limit a long deletion stops; what is deleted by then stays deleted.
-            if let Some(refused) = self.refuse_tombstones(customer, 1) {
+            if let Some(refused) = self.refuse_tombstones(customer, 1, seen) {
                 return Ok(refusal(refused));
             }
             if turn + 1 == TURN {
@@ -274,13 +279,18 @@ impl Model {
         self.prefix_turn_taken = true;
     }
 
-    /// A timeout does a turn's worth of the first job, which then is the last.
+    /// A timeout does a turn's worth of the first job, which then is the last. Names are deleted in byte order; how many were
+    /// shows in the tombstones, for those that were over and not yet noticed take up a part of the turn.
     pub(super) fn take_prefix_turn(&mut self) {
         if std::mem::replace(&mut self.prefix_turn_taken, true) {
             return;
         }
+        let count = self.tombstones_seen.saturating_sub(self.tombstones.len() as u64);
+        if count == 0 {
+            return;
+        }
         let Some(mut job) = self.prefix_jobs.pop_front() else { return };
-        for slot in self.names_with(job.customer, job.prefix).into_iter().take(TURN) {
+        for slot in self.names_with(job.customer, job.prefix).into_iter().take((count as usize).min(TURN)) {
             job.deleted += u64::from(self.alive(slot));
             self.bury(slot);
         }

@@ -465,7 +465,7 @@ impl Model {
             return refused;
         }
         let (Found::Alive(slot) | Found::Overdue(slot)) = found else { return plain(Told::Done) };
-        if let Some(refused) = self.refuse_tombstones(request.customer, 1) {
+        if let Some(refused) = self.refuse_tombstones(request.customer, 1, seen) {
             return self.refused(slot, refused);
         }
         self.bury(slot);
