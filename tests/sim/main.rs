@@ -31,9 +31,9 @@ use std::time::Instant as RealInstant;
 use world::World;
 
 /// Seeds of an ordinary test run.
-const ORDINARY_SEEDS: u64 = 150;
+const ORDINARY_SEEDS: u64 = 600;
 /// From so many seeds on every rare state must have occurred.
-const SEEDS_FOR_COVERAGE: u64 = 1000;
+const SEEDS_FOR_COVERAGE: u64 = 600;
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -167,6 +167,7 @@ impl Profile {
             (Act::DeletePrefix, 1),
             (Act::Rename, 2),
             (Act::Disconnect, 4),
+            (Act::Repeat, 6),
             (Act::OperatorReleases, 1),
         ];
         self.weights.fill(0);
