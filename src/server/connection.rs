@@ -160,7 +160,7 @@ impl Connection {
             return true;
         }
         match self.stage {
-            Stage::Open => self.takes_requests() && (self.readable || self.input.is_fresh() || self.ended),
+            Stage::Open => self.takes_requests() && (self.readable || self.input.is_fresh()),
             Stage::Closing => self.output.unsent_bytes() == 0,
             Stage::Lingering { .. } => self.readable,
         }
@@ -360,3 +360,6 @@ impl Output {
         std::mem::take(&mut self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,11 @@ impl Connections {
         }
     }
 
+    /// How many there are, those that were refused included.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
     /// How many are open, those that were refused not counted.
     pub(super) fn open_count(&self) -> usize {
         self.table.len() - self.refused

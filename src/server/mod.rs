@@ -280,6 +280,8 @@ impl Server {
             systemd::notify_watchdog();
             *due = now.monotonic + *interval;
         }
+        // A timer that outlived its connection would be a leak.
+        assert!(self.timers.len() <= self.connections.len(), "every timer belongs to a connection");
         self.longest_turn = self.longest_turn.max(clock::now().monotonic.since(turn_began));
         Ok(!self.is_stopped(now))
     }

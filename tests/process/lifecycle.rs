@@ -145,6 +145,8 @@ fn a_clean_stop_answers_what_is_in_flight() {
     assert_eq!(idle.answer(false).unwrap().unwrap().status, 200);
     let mut halfway = daemon.connect();
     halfway.send(&PUT[..PUT.len() - 2]);
+    let mut asking = daemon.connect();
+    asking.send(&HEALTHZ[..20]);
     sleep(Duration::from_millis(50));
     daemon.signal(Signal::TERM);
     idle.expect_end().expect("an idle connection is closed at once");
@@ -154,6 +156,27 @@ fn a_clean_stop_answers_what_is_in_flight() {
     let answer = halfway.answer(false).unwrap().unwrap();
     assert_eq!((answer.status, answer.closes()), (201, true));
     halfway.expect_end().expect("closed behind the answer");
+    asking.send(&HEALTHZ[20..]);
+    let answer = asking.answer(false).unwrap().unwrap();
+    assert_eq!((answer.status, answer.closes()), (200, true));
+    asking.expect_end().expect("closed behind the answer");
+    assert_eq!(daemon.wait().0.code(), Some(0));
+}
+
+#[test]
+fn who_stands_in_line_at_a_clean_stop_is_served() {
+    let daemon = Daemon::start(&[] as &[&str]);
+    daemon.freeze();
+    let mut waiting: Vec<Connection> = (0..100).map(|_| daemon.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(HEALTHZ);
+    }
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    for connection in &mut waiting {
+        let answer = connection.answer(false).unwrap().unwrap();
+        assert_eq!((answer.status, answer.closes()), (200, true));
+    }
     assert_eq!(daemon.wait().0.code(), Some(0));
 }
 
@@ -238,16 +261,19 @@ fn a_socket_passed_in_is_used_instead_of_its_own() {
     early.send(HEALTHZ);
     let daemon = Daemon::run(dir, command);
     assert_eq!(early.answer(false).unwrap().unwrap().status, 200);
+    // A client that comes with the end is left to the next one.
+    daemon.freeze();
+    let mut late = Connection::new(std::os::unix::net::UnixStream::connect(&path).unwrap());
+    late.send(HEALTHZ);
     daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
     let (status, dir) = daemon.wait();
     assert_eq!(status.code(), Some(0));
     assert!(is_socket(&path), "it is not ours to remove");
-    // A client that came after the end is served by the next one.
-    let mut late = Connection::new(std::os::unix::net::UnixStream::connect(&path).unwrap());
-    late.send(HEALTHZ);
     let command = activated(&dir, &listener);
     let next = Daemon::run(dir, command);
-    assert_eq!(late.answer(false).unwrap().unwrap().status, 200);
+    let answer = late.answer(false).unwrap().unwrap();
+    assert_eq!((answer.status, answer.closes()), (200, false));
     drop(next);
 }
 

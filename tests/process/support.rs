@@ -152,6 +152,20 @@ impl Daemon {
         rustix::process::kill_process(self.pid(), signal).expect("bbd runs");
     }
 
+    /// Stops it in the middle of whatever it does, until `Signal::CONT`.
+    pub(crate) fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("bbd runs");
+            if stat[stat.rfind(')').unwrap()..].starts_with(") T") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it does not stop: {stat}");
+            sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits for its end: its exit status, and its directory with what it left there.
     pub(crate) fn wait(mut self) -> (ExitStatus, TempDir) {
         let deadline = Instant::now() + PATIENCE;

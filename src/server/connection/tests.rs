@@ -1,0 +1,154 @@
+//! When a connection may be read, when it has work, and when its patience is over: on a socket pair, without a loop.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use mio::net::UnixStream;
+
+use super::*;
+use crate::api::endpoints::Operation;
+use crate::http::Version;
+
+const TIMES: HttpTimes = HttpTimes {
+    read: Duration::from_millis(30),
+    read_header: Duration::from_millis(10),
+    write: Duration::from_millis(20),
+    idle: Duration::from_millis(100),
+};
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+/// A connection that was accepted at 1000 ms, and its other end.
+fn connection() -> (Connection, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (Connection::new(ConnectionId(1 << 20), 0, Stream::Unix(ours), at(1000)), theirs)
+}
+
+fn owed() -> Owed {
+    let frame = ReplyFrame { version: Version::Http11, head_only: false, close: false };
+    Owed { frame, shape: ReplyShape { operation: Operation::Snapshot } }
+}
+
+fn answer(connection: &mut Connection, bytes: usize, now: Instant) {
+    connection.writer(now, Vec::new).extend(std::iter::repeat_n(b'x', bytes));
+}
+
+#[test]
+fn idleness_and_the_parts_of_a_request() {
+    let (mut connection, _other) = connection();
+    assert_eq!(connection.deadline(&TIMES), Some(at(1100)));
+    assert_eq!(connection.due(&TIMES, at(1099)), None);
+    assert_eq!(connection.due(&TIMES, at(1100)), Some(Due::Idle));
+    // The time of a head begins with its first byte, and further bytes do not move it.
+    connection.input.append(b"GET", Vec::new);
+    connection.input.set_fresh(false);
+    connection.note_waiting(at(1050));
+    connection.input.append(b" / HT", Vec::new);
+    connection.input.set_fresh(false);
+    connection.note_waiting(at(1055));
+    assert_eq!(connection.deadline(&TIMES), Some(at(1060)));
+    assert_eq!(connection.due(&TIMES, at(1060)), Some(Due::Request));
+    // A request that is taken ends it.
+    connection.note_request(at(1058));
+    connection.input.clear();
+    connection.note_waiting(at(1058));
+    assert_eq!(connection.deadline(&TIMES), Some(at(1158)));
+}
+
+#[test]
+fn what_was_not_looked_at_is_not_late() {
+    let (mut connection, _other) = connection();
+    connection.owed = Some(owed());
+    connection.input.append(b"GET / HTTP/1.1\r\n", Vec::new);
+    connection.note_waiting(at(1001));
+    assert_eq!(connection.deadline(&TIMES), None, "waiting for the node counts against nothing");
+    connection.owed = None;
+    connection.input.set_fresh(false);
+    connection.note_waiting(at(5000));
+    assert_eq!(connection.deadline(&TIMES), Some(at(5010)));
+}
+
+#[test]
+fn sending_has_its_own_patience_from_its_last_progress() {
+    let (mut connection, _other) = connection();
+    // Long after the last time that anything was sent.
+    answer(&mut connection, 100, at(9000));
+    assert_eq!(connection.deadline(&TIMES), Some(at(9020)));
+    answer(&mut connection, 100, at(9010));
+    assert_eq!(connection.deadline(&TIMES), Some(at(9020)), "more to send is no progress");
+    assert!(connection.output.note_sent(50).is_none());
+    connection.sent_at = at(9015);
+    connection.owed = Some(owed());
+    assert_eq!(connection.due(&TIMES, at(9035)), Some(Due::Drop));
+    assert!(connection.output.note_sent(150).is_some(), "the memory is given away");
+    assert_eq!(connection.deadline(&TIMES), None);
+}
+
+#[test]
+fn the_end_lingers_for_its_time() {
+    let (mut connection, _other) = connection();
+    connection.ends_early = true;
+    connection.close_when_sent();
+    connection.linger(at(2000), Duration::from_millis(500));
+    assert_eq!(connection.deadline(&TIMES), Some(at(2500)));
+    assert_eq!(connection.due(&TIMES, at(2500)), Some(Due::Drop));
+    connection.close_when_sent();
+    assert!(matches!(connection.stage, Stage::Lingering { .. }), "there is no way back");
+}
+
+#[test]
+fn requests_are_taken_while_answers_leave_and_none_is_owed() {
+    let (mut connection, _other) = connection();
+    connection.readable = true;
+    assert!(connection.takes_requests() && connection.has_work());
+    answer(&mut connection, OUTPUT_BYTES_MAX - 1, at(1000));
+    connection.writable = false;
+    assert!(connection.takes_requests() && connection.has_work());
+    answer(&mut connection, 1, at(1000));
+    assert!(!connection.takes_requests() && !connection.has_work());
+    connection.writable = true;
+    assert!(connection.has_work(), "sending");
+    connection.output.note_sent(1);
+    connection.writable = false;
+    assert!(connection.takes_requests());
+    connection.owed = Some(owed());
+    assert!(!connection.takes_requests() && !connection.has_work());
+    connection.owed = None;
+    connection.close_when_sent();
+    assert!(!connection.takes_requests() && !connection.has_work());
+}
+
+#[test]
+fn sent_bytes_do_not_pile_up_in_front_of_unsent_ones() {
+    let mut output = Output::default();
+    let mut waiting = 0;
+    for _ in 0..10_000 {
+        output.writer(Vec::new).extend_from_slice(&[b'x'; 1000]);
+        waiting += 1000;
+        while waiting > 20_000 {
+            assert!(output.note_sent(700).is_none());
+            waiting -= 700;
+        }
+        assert_eq!(output.unsent_bytes(), waiting);
+        assert!(output.bytes.capacity() <= 4 * OUTPUT_BYTES_MAX, "{} bytes", output.bytes.capacity());
+    }
+}
+
+#[test]
+fn input_keeps_what_is_not_used() {
+    let mut input = Input::default();
+    assert!(input.is_empty() && !input.is_fresh());
+    input.append(b"abcdef", Vec::new);
+    let (bytes, used) = input.lend();
+    assert_eq!((bytes.as_slice(), used), (b"abcdef".as_slice(), 0));
+    assert!(input.give_back(bytes, 4, false).is_none());
+    assert!(!input.is_empty() && !input.is_fresh());
+    input.append(b"gh", Vec::new);
+    assert!(input.is_fresh());
+    let (bytes, used) = input.lend();
+    assert_eq!(&bytes[used..], b"efgh");
+    let length = bytes.len();
+    assert!(input.give_back(bytes, length, true).is_some());
+    assert!(input.is_empty() && !input.is_fresh(), "nothing is left to look at");
+}
