@@ -25,6 +25,7 @@ impl Server {
             date: &self.date,
             now: now.monotonic,
             stopping: self.stopping.is_some(),
+            limits_met: &mut self.limits_met,
         };
         self.node.handle(now, input, &mut replies);
     }
@@ -88,6 +89,7 @@ impl Server {
             date: &self.date,
             now: now.monotonic,
             stopping: self.stopping.is_some(),
+            limits_met: &mut self.limits_met,
         };
         let released = self.node.release_lock(now, key, &mut replies);
         if released {

@@ -11,7 +11,7 @@ use crate::api;
 use crate::http::{HttpDate, ReplyFrame};
 use crate::node::Outbox;
 use crate::node::request::{ConnectionId, RequestId};
-use crate::node::response::Response;
+use crate::node::response::{Refusal, Response};
 use crate::store_id::KeyRing;
 use crate::time::Instant;
 
@@ -225,6 +225,43 @@ pub(super) struct Replies<'s> {
     pub(super) now: Instant,
     /// A clean stop is under way: connections close behind their next answer.
     pub(super) stopping: bool,
+    /// For the log.
+    pub(super) limits_met: &'s mut LimitsMet,
+}
+
+/// How many requests met which limit of the node since the log was told.
+#[derive(Default)]
+pub(super) struct LimitsMet {
+    rate: u64,
+    memory: u64,
+    quota: u64,
+    tombstones: u64,
+}
+
+impl LimitsMet {
+    fn note(&mut self, refusal: Refusal) {
+        if let Refusal::RateLimited { .. } = refusal {
+            self.rate += 1;
+        } else if refusal == Refusal::CapacityExceeded {
+            self.memory += 1;
+        } else if refusal == Refusal::CustomerQuotaExceeded {
+            self.quota += 1;
+        } else if refusal == Refusal::TombstoneLimitExceeded {
+            self.tombstones += 1;
+        }
+    }
+
+    /// The events to log, with how often each happened; none of them is left.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { rate, memory, quota, tombstones } = std::mem::take(self);
+        let all = [
+            ("rate_limit_reached", rate),
+            ("memory_limit_reached", memory),
+            ("customer_memory_quota_reached", quota),
+            ("tombstone_limit_reached", tombstones),
+        ];
+        all.into_iter().filter(|&(_, count)| count > 0)
+    }
 }
 
 /// The request that a connection may have with the node.
@@ -239,6 +276,9 @@ impl Outbox for Replies<'_> {
         let owed = self.connections.get(id).and_then(|connection| connection.owed.take());
         debug_assert!(owed.is_some(), "an answer that nobody waits for");
         let Some(Owed { frame, shape }) = owed else { return };
+        if let Err(refusal) = response.result {
+            self.limits_met.note(refusal);
+        }
         let frame = ReplyFrame { close: frame.close || self.stopping, ..frame };
         if let Some(output) = self.connections.writer(id, self.now) {
             api::write_answer(output, &frame, self.date, shape, &response, self.keyring);

@@ -49,7 +49,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use self::connection::HttpTimes;
-use self::connections::{CONNECTIONS_MAX, Connections, index_of};
+use self::connections::{CONNECTIONS_MAX, Connections, LimitsMet, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
@@ -136,6 +136,7 @@ struct Server {
     scratch: ChunkedScratch,
     started: Instant,
     rejected_total: u64,
+    limits_met: LimitsMet,
     longest_turn: Duration,
     watchdog: Option<(Duration, Instant)>,
     stopping: Option<Stopping>,
@@ -226,6 +227,7 @@ impl Server {
             scratch: ChunkedScratch::default(),
             started: now.monotonic,
             rejected_total: 0,
+            limits_met: LimitsMet::default(),
             longest_turn: Duration::ZERO,
             watchdog: systemd::watchdog_interval().map(|interval| (interval, now.monotonic + interval)),
             stopping: None,
@@ -273,6 +275,9 @@ impl Server {
             self.on_connection_timer(now, id);
         }
         self.send_to_dirty(now);
+        for (event, refused) in self.limits_met.take() {
+            self.log.warn(now, event, &[("refused", Value::Number(refused))]);
+        }
         self.log.close_windows(now);
         if let Some((interval, due)) = &mut self.watchdog
             && *due <= now.monotonic
@@ -391,6 +396,8 @@ impl Server {
             self.answer_error(now, id, UNKNOWN_FRAME, &no_room());
             self.send(now, id);
             if let Some(connection) = self.connections.get(id) {
+                // Its first request is still to come, and must not fail before it can read why.
+                connection.ends_early = true;
                 connection.linger(now.monotonic, REFUSED_LINGER_TIME_MAX);
             }
         }

@@ -240,6 +240,38 @@ fn a_slow_request_is_over_at_its_total_time() {
 }
 
 #[test]
+fn limits_that_are_met_are_logged_and_not_again_and_again() {
+    let daemon = Daemon::start(&[
+        "--rate-limit=1000",
+        "--burst-size=100",
+        "--memory-limit=10K",
+        "--customer-memory-quota=5K",
+        "--tombstone-customer-limit=1",
+    ]);
+    let statuses = |requests: &[Vec<u8>]| -> Vec<u16> {
+        let mut connection = daemon.connect();
+        requests.iter().for_each(|request| connection.send(request));
+        requests.iter().map(|_| answer(&mut connection).status).collect()
+    };
+    let put = |name: &str| request("PUT", &format!("/api/v1/named/{name}"), "", &"x".repeat(1500));
+    assert_eq!(statuses(&[put("a"), put("b"), put("c"), put("d")])[3], 507, "the quota");
+    let of = |customer: &str| {
+        let text = String::from_utf8(put("a")).unwrap().replace("-ID: c", &format!("-ID: {customer}"));
+        statuses(&[text.into_bytes()])[0]
+    };
+    assert!(["d", "e", "f", "g", "h"].map(of).contains(&507), "the memory");
+    let delete = |name: &str| request("DELETE", &format!("/api/v1/named/{name}"), "", "");
+    assert_eq!(statuses(&[delete("a"), delete("b")]), [200, 429]);
+    assert!(statuses(&vec![request("GET", "/api/v1/named/none", "", ""); 500]).contains(&429));
+    wait_until("all are logged", || {
+        let log = daemon.log();
+        ["rate_limit", "memory_limit", "customer_memory_quota", "tombstone_limit"]
+            .iter()
+            .all(|event| (1..=5).contains(&log.matches(&format!(" {event}_reached ")).count()))
+    });
+}
+
+#[test]
 fn connections_past_the_limit_are_told_and_closed() {
     let daemon = Daemon::start(&["--max-connections=5"]);
     let mut open: Vec<Connection> = (0..5).map(|_| daemon.connect()).collect();
@@ -247,6 +279,10 @@ fn connections_past_the_limit_are_told_and_closed() {
         connection.send(HEALTHZ);
         assert_eq!(answer(connection).status, 200);
     }
+    let mut late = daemon.connect();
+    sleep(Duration::from_millis(50));
+    late.stream().write_all(HEALTHZ).expect("who is refused may still send its request");
+    assert_eq!(answer(&mut late).status, 503);
     // More than may linger, so that both ways of refusing are taken.
     for _ in 0..100 {
         let mut refused = daemon.connect();
