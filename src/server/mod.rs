@@ -8,9 +8,9 @@
 //! 1. the clock is read, and events become marks: who may be read, written, accepted;
 //! 2. signals: stop, reload;
 //! 3. connections with marks are visited, those first that something happened to, then those that had work left over. A
-//!    visit and a turn serve so many requests at most ([`limits`]), shared fairly: who pipelines a thousand requests waits for
+//!    visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines a thousand requests waits for
 //!    himself, nobody else does;
-//! 4. clients who wait at a listener come in, [`limits::ACCEPTS_PER_TURN_MAX`] at most, after those who left have made room;
+//! 4. clients who wait at a listener come in, `limits::ACCEPTS_PER_TURN_MAX` at most, after those who left have made room;
 //! 5. the node's timers, if one is due: expiries, locks, long jobs, as many as the node allows itself in one call;
 //! 6. connections whose patience is over;
 //! 7. answers that others have caused (a lock passed on, a wait that timed out) are sent, in one write a connection;
