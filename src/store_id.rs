@@ -12,22 +12,22 @@
 //! # What the time to open an id tells
 //!
 //! Text that does not open costs the same whatever is wrong with it: one decoding of a whole token and one SIV opening that
-//! fails, if need be of a dummy. Tags are compared in constant time and base64 is decoded without tables. Not equal are: text
-//! that opens (the answer tells that anyway), the first use of a customer's key in a while, valid or not (it is derived then), and how
-//! many of a key id's bytes are right (key ids stand in every store id and are no secret).
+//! fails, if need be of a dummy. Tags are compared in constant time; base64 is decoded by a table, for what is sent is known to who
+//! sends it. Not equal are: text that opens (the answer tells that anyway), the first use of a customer's key in a while, valid or
+//! not (it is derived then), and how many of a key id's bytes are right (key ids stand in every store id and are no secret).
+
+mod base64url;
+mod siv;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use aes::Aes128Enc;
-use aes_siv::siv::{CmacSiv, IV_SIZE};
-use aes_siv::{KeyInit, Tag};
-use base64ct::{Base64UrlUnpadded, Encoding};
 use hashbrown::HashTable;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
+use self::siv::{Siv, TAG_BYTES};
 use crate::node::request::StoreKey;
 
 /// Bytes of a master key.
@@ -66,16 +66,13 @@ const UNIQUE_CHARS: usize = 16;
 /// Bytes of `SHARD:UNIQUE`.
 const PLAINTEXT_BYTES: usize = SHARD_CHARS + 1 + UNIQUE_CHARS;
 /// Bytes of a token, and its characters in base64url.
-const TOKEN_BYTES: usize = IV_SIZE + PLAINTEXT_BYTES;
+const TOKEN_BYTES: usize = TAG_BYTES + PLAINTEXT_BYTES;
 const TOKEN_CHARS: usize = (TOKEN_BYTES * 8).div_ceil(6);
 
 const _: () = assert!(SHARD_BYTES + UNIQUE_BYTES == size_of::<StoreKey>());
 const _: () = assert!((SHARD_BYTES * 8).div_ceil(6) == SHARD_CHARS && (UNIQUE_BYTES * 8).div_ceil(6) == UNIQUE_CHARS);
 /// A store id's characters at most.
 pub const MAX_STORE_ID_CHARS: usize = VERSION.len() + MAX_KEY_ID_CHARS + 1 + TOKEN_CHARS;
-
-/// AES-128-SIV. SIV never decrypts a block, so that only half of AES's key schedule is needed.
-type Siv = CmacSiv<Aes128Enc>;
 
 /// A key from which the keys of customers are derived.
 pub struct MasterKey {
@@ -296,19 +293,15 @@ impl KeyRing {
     /// Appends the id of a customer's store to `out`, sealed with the current key. Allocates nothing if `out` has
     /// [`MAX_STORE_ID_CHARS`] to spare and the customer's key is cached.
     pub fn seal(&mut self, customer: &str, key: &StoreKey, out: &mut Vec<u8>) {
-        let mut token = [0; TOKEN_BYTES];
-        let (tag, message) = token.split_at_mut(IV_SIZE);
-        let (shard, unique) = key.0.split_at(SHARD_BYTES);
-        message[SHARD_CHARS] = b':';
-        encode(shard, &mut message[..SHARD_CHARS]);
-        encode(unique, &mut message[SHARD_CHARS + 1..]);
-
+        let mut message = write_plaintext(key);
         let cipher = self.ciphers.get(&self.keys, &self.info_prefix, self.keys.current, customer);
-        let siv = cipher.siv.encrypt_inout_detached([&*cipher.associated_data], message.into());
-        tag.copy_from_slice(&siv.expect("one piece of associated data is not too many"));
+        let tag = cipher.siv.encrypt(&mut message);
 
+        let mut token = [0; TOKEN_BYTES];
+        token[..TAG_BYTES].copy_from_slice(&tag);
+        token[TAG_BYTES..].copy_from_slice(&message);
         let mut characters = [0; TOKEN_CHARS];
-        encode(&token, &mut characters);
+        base64url::encode(&token, &mut characters);
         out.extend_from_slice(VERSION.as_bytes());
         out.extend_from_slice(self.keys.keys[self.keys.current].id.as_bytes());
         out.push(b':');
@@ -325,13 +318,12 @@ impl KeyRing {
         // From here to the end of the SIV opening, what is wrong makes no difference: see the top of this file.
         let (key, characters) = named.unwrap_or((self.keys.current, &[b'A'; TOKEN_CHARS]));
         let mut token = [0; TOKEN_BYTES];
-        let is_decoded = Base64UrlUnpadded::decode(characters, &mut token).is_ok();
-        let (tag, message) = token.split_at_mut(IV_SIZE);
-        let tag = Tag::try_from(&*tag).ok()?;
+        let is_decoded = base64url::decode(characters, &mut token);
+        let (tag, message) = token.split_first_chunk()?;
+        let mut message = message.try_into().ok()?;
         let cipher = self.ciphers.get(&self.keys, &self.info_prefix, key, customer);
-        let is_authentic =
-            cipher.siv.decrypt_inout_detached([&*cipher.associated_data], (&mut *message).into(), &tag).is_ok();
-        if named.is_some() && is_decoded && is_authentic { read_plaintext(message) } else { None }
+        let is_authentic = cipher.siv.decrypt(tag, &mut message);
+        if named.is_some() && is_decoded && is_authentic { read_plaintext(&message) } else { None }
     }
 }
 
@@ -342,28 +334,39 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8; TOKEN_CHARS])> {
 }
 
 /// Reads `SHARD:UNIQUE`.
-fn read_plaintext(plaintext: &[u8]) -> Option<StoreKey> {
-    let (shard, rest) = plaintext.split_at_checked(SHARD_CHARS)?;
-    let unique = rest.strip_prefix(b":")?;
+fn read_plaintext(plaintext: &[u8; PLAINTEXT_BYTES]) -> Option<StoreKey> {
+    let (shard, rest) = plaintext.split_first_chunk::<SHARD_CHARS>()?;
+    let unique: &[u8; UNIQUE_CHARS] = rest.strip_prefix(b":")?.try_into().ok()?;
+    let (mut key_shard, mut key_unique) = ([0; SHARD_BYTES], [0; UNIQUE_BYTES]);
+    if !base64url::decode(shard, &mut key_shard) || !base64url::decode(unique, &mut key_unique) {
+        return None;
+    }
     let mut key = [0; SHARD_BYTES + UNIQUE_BYTES];
-    let (key_shard, key_unique) = key.split_at_mut(SHARD_BYTES);
-    Base64UrlUnpadded::decode(shard, key_shard).ok()?;
-    Base64UrlUnpadded::decode(unique, key_unique).ok()?;
+    key[..SHARD_BYTES].copy_from_slice(&key_shard);
+    key[SHARD_BYTES..].copy_from_slice(&key_unique);
     Some(StoreKey(key))
 }
 
-/// Writes unpadded base64url into a buffer of just its length.
-fn encode(bytes: &[u8], characters: &mut [u8]) {
-    let written = Base64UrlUnpadded::encode(bytes, characters).map(str::len);
-    assert_eq!(written, Ok(characters.len()), "the buffer has the length of what is written");
+/// Writes `SHARD:UNIQUE`.
+fn write_plaintext(key: &StoreKey) -> [u8; PLAINTEXT_BYTES] {
+    let (mut key_shard, mut key_unique) = ([0; SHARD_BYTES], [0; UNIQUE_BYTES]);
+    key_shard.copy_from_slice(&key.0[..SHARD_BYTES]);
+    key_unique.copy_from_slice(&key.0[SHARD_BYTES..]);
+    let (mut shard, mut unique) = ([0; SHARD_CHARS], [0; UNIQUE_CHARS]);
+    base64url::encode(&key_shard, &mut shard);
+    base64url::encode(&key_unique, &mut unique);
+    let mut plaintext = [b':'; PLAINTEXT_BYTES];
+    plaintext[..SHARD_CHARS].copy_from_slice(&shard);
+    plaintext[SHARD_CHARS + 1..].copy_from_slice(&unique);
+    plaintext
 }
 
 /// What is derived for one customer from one master key.
 struct CustomerCipher {
     /// The index of the master key.
     key: usize,
-    /// [`ASSOCIATED_DATA_PREFIX`] and the customer.
-    associated_data: Box<str>,
+    customer: Box<str>,
+    /// Its associated data is [`ASSOCIATED_DATA_PREFIX`] and the customer.
     siv: Siv,
 }
 
@@ -381,17 +384,17 @@ struct CipherCache {
 
 impl CipherCache {
     /// The cipher of a customer, derived from the master key `key` of `keys` if it is not there.
-    fn get(&mut self, keys: &RingKeys, info_prefix: &str, key: usize, customer: &str) -> &mut CustomerCipher {
+    fn get(&mut self, keys: &RingKeys, info_prefix: &str, key: usize, customer: &str) -> &CustomerCipher {
         let hash = self.hasher.hash_one((key, customer));
         let found = self.table.find(hash, |&index| {
             let cipher = &self.ciphers[index as usize];
-            cipher.key == key && cipher.customer() == customer
+            cipher.key == key && *cipher.customer == *customer
         });
         let index = match found {
             Some(&index) => index as usize,
             None => self.insert(derive(&keys.keys[key], key, info_prefix, customer), hash),
         };
-        &mut self.ciphers[index]
+        &self.ciphers[index]
     }
 
     fn insert(&mut self, cipher: CustomerCipher, hash: u64) -> usize {
@@ -414,27 +417,18 @@ impl CipherCache {
 }
 
 fn hash_of(hasher: &RandomState, cipher: &CustomerCipher) -> u64 {
-    hasher.hash_one((cipher.key, cipher.customer()))
-}
-
-impl CustomerCipher {
-    fn customer(&self) -> &str {
-        &self.associated_data[ASSOCIATED_DATA_PREFIX.len()..]
-    }
+    hasher.hash_one((cipher.key, &*cipher.customer))
 }
 
 /// HKDF-Expand for one customer.
 fn derive(master: &RingKey, key: usize, info_prefix: &str, customer: &str) -> CustomerCipher {
-    let mut siv_key = Zeroizing::new([0; 32]);
+    let mut siv_key = Zeroizing::new([0; siv::KEY_BYTES]);
     master
         .hkdf
         .expand_multi_info(&[info_prefix.as_bytes(), customer.as_bytes()], &mut *siv_key)
-        .expect("32 bytes are no more than 255 blocks of SHA-256");
-    CustomerCipher {
-        key,
-        associated_data: format!("{ASSOCIATED_DATA_PREFIX}{customer}").into(),
-        siv: Siv::new((&*siv_key).into()),
-    }
+        .expect("so few bytes are no more than 255 blocks of SHA-256");
+    let associated_data = format!("{ASSOCIATED_DATA_PREFIX}{customer}");
+    CustomerCipher { key, customer: customer.into(), siv: Siv::new(&siv_key, associated_data.as_bytes()) }
 }
 
 #[cfg(test)]
