@@ -20,11 +20,12 @@ mod base64url;
 mod siv;
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use hashbrown::HashTable;
 use hkdf::Hkdf;
 use sha2::Sha256;
+use siphasher::sip::SipHasher13;
 use zeroize::{Zeroize, Zeroizing};
 
 use self::siv::{Siv, TAG_BYTES};
@@ -371,10 +372,9 @@ struct CustomerCipher {
 }
 
 /// The ciphers used lately, at most [`MAX_CACHED_CIPHERS`]. A new one takes the place of the oldest.
-#[derive(Default)]
 struct CipherCache {
     /// Customers are chosen by clients, so they are hashed with a random key; it shows in nothing but time.
-    hasher: RandomState,
+    hasher: SipHasher13,
     ciphers: Vec<CustomerCipher>,
     /// Indices of `ciphers` by key and customer.
     table: HashTable<u32>,
@@ -382,10 +382,18 @@ struct CipherCache {
     oldest: usize,
 }
 
+impl Default for CipherCache {
+    fn default() -> Self {
+        let random = RandomState::new();
+        let hasher = SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1));
+        Self { hasher, ciphers: Vec::new(), table: HashTable::new(), oldest: 0 }
+    }
+}
+
 impl CipherCache {
     /// The cipher of a customer, derived from the master key `key` of `keys` if it is not there.
     fn get(&mut self, keys: &RingKeys, info_prefix: &str, key: usize, customer: &str) -> &CustomerCipher {
-        let hash = self.hasher.hash_one((key, customer));
+        let hash = hash_of(self.hasher, key, customer);
         let found = self.table.find(hash, |&index| {
             let cipher = &self.ciphers[index as usize];
             cipher.key == key && *cipher.customer == *customer
@@ -404,20 +412,29 @@ impl CipherCache {
         } else {
             let index = self.oldest;
             self.oldest = (index + 1) % MAX_CACHED_CIPHERS;
-            let old_hash = hash_of(&self.hasher, &self.ciphers[index]);
+            let old_hash = self.ciphers[index].hash(self.hasher);
             if let Ok(entry) = self.table.find_entry(old_hash, |&other| other as usize == index) {
                 entry.remove();
             }
             self.ciphers[index] = cipher;
             index
         };
-        self.table.insert_unique(hash, index as u32, |&other| hash_of(&self.hasher, &self.ciphers[other as usize]));
+        let Self { hasher, ciphers, table, .. } = self;
+        table.insert_unique(hash, index as u32, |&other| ciphers[other as usize].hash(*hasher));
         index
     }
 }
 
-fn hash_of(hasher: &RandomState, cipher: &CustomerCipher) -> u64 {
-    hasher.hash_one((cipher.key, &*cipher.customer))
+impl CustomerCipher {
+    fn hash(&self, hasher: SipHasher13) -> u64 {
+        hash_of(hasher, self.key, &self.customer)
+    }
+}
+
+fn hash_of(mut hasher: SipHasher13, key: usize, customer: &str) -> u64 {
+    hasher.write(customer.as_bytes());
+    hasher.write_usize(key);
+    hasher.finish()
 }
 
 /// HKDF-Expand for one customer.

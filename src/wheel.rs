@@ -158,7 +158,8 @@ impl Wheel {
         if !self.is_empty(DUE) || !self.is_empty(CASCADING) {
             return Some(self.now_ms);
         }
-        (0..LEVELS).find_map(|level| self.first_slot(level)).map(|(_, start_ms)| start_ms)
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        self.first_slot(level).map(|(_, start_ms)| start_ms)
     }
 
     /// Splices every slot that begins at `now_ms` or before to the lists of met things; these are at most 448.

@@ -97,25 +97,18 @@ pub struct ReplyShape {
     pub operation: Operation,
 }
 
-/// A request whose head is in order; only its body is still to be read.
+/// A request whose head is in order; only its body is still to be read. It is moved several times on its way, so what few requests
+/// have is kept elsewhere.
 #[derive(Debug)]
 pub struct Prepared<'b> {
     endpoint: &'static Endpoint,
     customer: Option<&'b str>,
-    fields: Fields<'b>,
-    /// What the head adds to the fingerprint, if there is an idempotency key.
-    head_digest: Option<Sha256>,
+    is_octet_stream: bool,
     body_limit_bytes: usize,
-    plan: Plan<'b>,
-}
-
-/// What will be called, with an empty body.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "it lives on the stack; a box would cost an allocation a request")]
-enum Plan<'b> {
-    Node(NodeOperation<'b>),
-    Page(Page),
-    ReleaseLock(Cow<'b, [u8]>),
+    /// The idempotency key, if there is one, and what the head adds to the fingerprint.
+    idempotency: Option<Box<(&'b str, Sha256)>>,
+    /// What will be called: as yet with an empty body, and on no connection.
+    call: Call<'b>,
 }
 
 /// Finds out what a request asks for and checks all of its head: the method, the path, the door, the customer, the headers that
@@ -138,16 +131,15 @@ pub fn prepare<'b>(
     }
     let customer = find_customer(head, door, endpoint.audience())?;
     let fields = fields::read_fields(head, endpoint, settings)?;
-    let mut planner =
-        Planner { argument, query: head.query, fields: &fields, customer: customer.unwrap_or(""), keyring };
-    let plan = planner.plan(endpoint.operation)?;
-    let head_digest = fields.idempotency_key.map(|_| digest_head(head, endpoint));
+    let mut planner = Planner { argument, query: head.query, fields: &fields, customer, keyring };
+    let call = planner.plan(endpoint.operation)?;
+    let idempotency = fields.idempotency_key.map(|key| Box::new((key, digest_head(head, endpoint))));
     let body_limit_bytes = match endpoint.body {
         Body::Ignored | Body::SmallJson => endpoints::SMALL_BODY_LIMIT_BYTES,
         Body::Store => settings.max_store_size_bytes,
         Body::Names => endpoints::NAMES_BODY_LIMIT_BYTES,
     };
-    Ok(Prepared { endpoint, customer, fields, head_digest, body_limit_bytes, plan })
+    Ok(Prepared { endpoint, customer, is_octet_stream: fields.is_octet_stream, body_limit_bytes, idempotency, call })
 }
 
 /// The endpoint, and what stands in the path for `ID` or `NAME`.
@@ -194,16 +186,16 @@ struct Planner<'p, 'b> {
     argument: &'b str,
     query: Option<&'b str>,
     fields: &'p Fields<'b>,
-    customer: &'b str,
+    customer: Option<&'b str>,
     keyring: &'p mut KeyRing,
 }
 
 impl<'b> Planner<'_, 'b> {
-    fn plan(&mut self, operation: Operation) -> Result<Plan<'b>, ApiError> {
-        let Fields { ttl_ms, wait_ms, reuse, .. } = *self.fields;
+    fn plan(&mut self, operation: Operation) -> Result<Call<'b>, ApiError> {
+        let Fields { ttl_ms, wait_ms, reuse, condition, replicated, from_primary, .. } = *self.fields;
         let content = Content::Blob(&[]);
         let body: &[u8] = &[];
-        Ok(Plan::Node(match operation {
+        let operation = match operation {
             Operation::Create => NodeOperation::Create { content, ttl_ms },
             Operation::CreateByName => NodeOperation::CreateNamed { name: self.name()?, content, ttl_ms, reuse },
             Operation::NamedPut => NodeOperation::Put { name: self.name()?, content, ttl_ms, wait_ms },
@@ -240,23 +232,40 @@ impl<'b> Planner<'_, 'b> {
             Operation::NamedMany => NodeOperation::ReadMany { names: Vec::new() },
             Operation::NamedList => self.list()?,
             Operation::NamedDeletePrefix => self.delete_prefix()?,
-            Operation::Options => return Ok(Plan::Page(Page::Options)),
-            Operation::Status => return Ok(Plan::Page(Page::Status)),
-            Operation::Metrics => return Ok(Plan::Page(Page::Metrics)),
-            Operation::Healthz => return Ok(Plan::Page(Page::Healthz)),
-            Operation::Readyz => return Ok(Plan::Page(Page::Readyz)),
-            Operation::Promote => return Ok(Plan::Page(Page::Promote)),
+            Operation::Options => return Ok(Call::Page(Page::Options)),
+            Operation::Status => return Ok(Call::Page(Page::Status)),
+            Operation::Metrics => return Ok(Call::Page(Page::Metrics)),
+            Operation::Healthz => return Ok(Call::Page(Page::Healthz)),
+            Operation::Readyz => return Ok(Call::Page(Page::Readyz)),
+            Operation::Promote => return Ok(Call::Page(Page::Promote)),
             Operation::ReleaseLock => {
-                return percent_decode(self.argument).map(Plan::ReleaseLock).ok_or(ApiError::bad_store_id());
+                let id = percent_decode(self.argument).ok_or(ApiError::bad_store_id())?;
+                return Ok(Call::ReleaseLock { id, customer: self.customer });
             }
+        };
+        Ok(Call::Node(Request {
+            connection: ConnectionId(0),
+            customer: self.customer.unwrap_or(""),
+            condition,
+            durable: replicated,
+            from_primary,
+            idempotency: None,
+            operation,
         }))
     }
 
     /// The store id of the path, opened.
     fn key(&mut self) -> Result<StoreKey, ApiError> {
-        // Clients that percent-encode the colons are right, too. What is badly encoded is tried as it stands, and does not open.
-        let id = percent_decode(self.argument).unwrap_or(Cow::Borrowed(self.argument.as_bytes()));
-        self.keyring.open(self.customer, &id).ok_or(ApiError::bad_store_id())
+        let mut open = |id: &[u8]| self.keyring.open(self.customer.unwrap_or(""), id);
+        let as_sent = self.argument.as_bytes();
+        if let Some(key) = open(as_sent) {
+            return Ok(key);
+        }
+        // Clients that percent-encode the colons are right, too. What is badly encoded was tried as it stands, and does not open.
+        match percent_decode(self.argument) {
+            Some(Cow::Owned(decoded)) => open(&decoded).ok_or(ApiError::bad_store_id()),
+            Some(Cow::Borrowed(_)) | None => Err(ApiError::bad_store_id()),
+        }
     }
 
     fn name(&self) -> Result<Cow<'b, str>, ApiError> {
@@ -374,31 +383,19 @@ impl<'b> Prepared<'b> {
     ///
     /// # Errors
     /// The body is not what the endpoint takes.
-    pub fn call(self, connection: ConnectionId, body: &'b [u8]) -> Result<Call<'b>, ApiError> {
-        let mut operation = match self.plan {
-            Plan::Page(page) => return Ok(Call::Page(page)),
-            Plan::ReleaseLock(id) => return Ok(Call::ReleaseLock { id, customer: self.customer }),
-            Plan::Node(operation) => operation,
-        };
-        read_body(&mut operation, self.endpoint.operation, body, &self.fields)?;
-        let idempotency = match (self.fields.idempotency_key, self.head_digest) {
-            (Some(key), Some(mut digest)) if !matches!(operation, NodeOperation::ReadMany { .. }) => {
-                digest.update(body);
-                let mut fingerprint = [0; 16];
-                fingerprint.copy_from_slice(&digest.finalize()[..16]);
-                Some(Idempotency { key, fingerprint })
-            }
-            _ => None,
-        };
-        Ok(Call::Node(Request {
-            connection,
-            customer: self.customer.unwrap_or(""),
-            condition: self.fields.condition,
-            durable: self.fields.replicated,
-            from_primary: self.fields.from_primary,
-            idempotency,
-            operation,
-        }))
+    pub fn call(mut self, connection: ConnectionId, body: &'b [u8]) -> Result<Call<'b>, ApiError> {
+        let Call::Node(request) = &mut self.call else { return Ok(self.call) };
+        read_body(&mut request.operation, self.endpoint.operation, body, self.is_octet_stream)?;
+        request.connection = connection;
+        if let Some((key, mut digest)) = self.idempotency.map(|boxed| *boxed)
+            && !matches!(request.operation, NodeOperation::ReadMany { .. })
+        {
+            digest.update(body);
+            let mut fingerprint = [0; 16];
+            fingerprint.copy_from_slice(&digest.finalize()[..16]);
+            request.idempotency = Some(Idempotency { key, fingerprint });
+        }
+        Ok(self.call)
     }
 }
 
@@ -407,12 +404,12 @@ fn read_body<'b>(
     operation: &mut NodeOperation<'b>,
     asked: Operation,
     bytes: &'b [u8],
-    fields: &Fields<'_>,
+    is_octet_stream: bool,
 ) -> Result<(), ApiError> {
     match operation {
         NodeOperation::Create { content, .. }
         | NodeOperation::CreateNamed { content, .. }
-        | NodeOperation::Put { content, .. } => *content = bodies::read_content(bytes, fields.is_octet_stream)?,
+        | NodeOperation::Put { content, .. } => *content = bodies::read_content(bytes, is_octet_stream)?,
         NodeOperation::Update { body, .. } | NodeOperation::CompleteModify { body, .. } => *body = bytes,
         NodeOperation::Increment { target: Target::Key(_), delta, .. } => {
             let step = i128::from(bodies::read_step(bytes)?);

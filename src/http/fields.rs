@@ -61,12 +61,23 @@ impl Field {
         let candidates = BY_LENGTH.get(name.len())?;
         for &index in candidates {
             let (field, text) = FIELDS.get(usize::from(index))?;
-            if name.eq_ignore_ascii_case(text.as_bytes()) {
+            if is_named(name, text.as_bytes()) {
                 return Some(*field);
             }
         }
         None
     }
+}
+
+/// Whether a token is this name in any case; both have the same length. The names are made of letters and hyphens, and the bit that
+/// tells upper from lower case tells a hyphen from CR alone, which is in no token: so eight bytes are compared at once without it.
+fn is_named(token: &[u8], name: &[u8]) -> bool {
+    const CASE: u8 = 0x20;
+    let (eights, rest) = token.as_chunks::<8>();
+    let (name_eights, name_rest) = name.as_chunks::<8>();
+    let folded = |eight: &[u8; 8]| u64::from_ne_bytes(*eight) | u64::from_ne_bytes([CASE; 8]);
+    eights.iter().zip(name_eights).all(|(one, other)| folded(one) == folded(other))
+        && rest.iter().zip(name_rest).fold(true, |same, (one, other)| same & (one | CASE == other | CASE))
 }
 
 /// Every field and its name, in the order of the enum.
@@ -103,6 +114,12 @@ static BY_LENGTH: [[u8; MOST_OF_ONE_LENGTH]; LONGEST_NAME_BYTES + 1] = {
     let mut index = 0;
     while index < FIELDS.len() {
         assert!(FIELDS[index].0 as usize == index, "FIELDS stands in the order of the enum");
+        let name = FIELDS[index].1.as_bytes();
+        let mut at = 0;
+        while at < name.len() {
+            assert!(name[at] == b'-' || name[at].is_ascii_alphabetic(), "is_named relies on it");
+            at += 1;
+        }
         let row = &mut table[FIELDS[index].1.len()];
         let mut column = 0;
         while row[column] != NO_FIELD {
@@ -126,9 +143,12 @@ mod tests {
             assert_eq!(Field::of(name.to_ascii_uppercase().as_bytes()), Some(field));
             assert_eq!(field.name(), name);
             for index in 0..name.len() {
-                let mut other = name.as_bytes().to_vec();
-                other[index] = b'~';
-                assert_eq!(Field::of(&other), None);
+                for byte in (0..=u8::MAX).filter(|&byte| super::super::head::is_token_byte(byte)) {
+                    let mut other = name.as_bytes().to_vec();
+                    other[index] = byte;
+                    let is_same = other.eq_ignore_ascii_case(name.as_bytes());
+                    assert_eq!(Field::of(&other) == Some(field), is_same, "{byte:#x} at {index} of {name}");
+                }
                 assert_ne!(Field::of(&name.as_bytes()[..index]), Some(field), "a prefix of {name}");
             }
         }

@@ -31,6 +31,13 @@ const fn byte_set(others: &[u8]) -> [bool; 256] {
     set
 }
 
+/// Whether all bytes are in a set. Eight are looked at between two branches, which halves the cost of a long path.
+fn is_made_of(set: &[bool; 256], bytes: &[u8]) -> bool {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let are_in = |bytes: &[u8]| bytes.iter().fold(true, |all, &byte| all & set[usize::from(byte)]);
+    eights.iter().all(|eight| are_in(eight)) && are_in(rest)
+}
+
 /// Takes a target apart. Origin-form, absolute-form with `http:`, and `*` for `OPTIONS`; nothing is normalised or
 /// decoded.
 pub(super) fn parse_target(method: Method, target: &str) -> Result<Target<'_>, HttpError> {
@@ -56,7 +63,7 @@ pub(super) fn parse_target(method: Method, target: &str) -> Result<Target<'_>, H
             rest => rest,
         }
     };
-    if !path_and_query.bytes().all(|byte| IS_TARGET_BYTE[usize::from(byte)]) {
+    if !is_made_of(&IS_TARGET_BYTE, path_and_query.as_bytes()) {
         return Err(BAD);
     }
     let (path, query) = match memchr::memchr(b'?', path_and_query.as_bytes()) {
@@ -96,7 +103,7 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     } else {
         let end = memchr::memchr(b':', value).unwrap_or(value.len());
         let (name, port) = value.split_at(end);
-        if !name.iter().all(|&byte| IS_HOST_BYTE[usize::from(byte)]) || !is_percent_encoded(name) {
+        if !is_made_of(&IS_HOST_BYTE, name) || !is_percent_encoded(name) {
             return false;
         }
         port

@@ -7,9 +7,13 @@ use crate::time::{Instant, Now, WallTime};
 /// What time it is. The monotonic part is `CLOCK_BOOTTIME`, because a suspended machine counts the time it was away: leases,
 /// locks and expiries must not live longer for it. No system call: the kernel's vDSO answers both.
 pub(super) fn now() -> Now {
-    let monotonic = clock_gettime(ClockId::Boottime);
     let wall = clock_gettime(ClockId::Realtime);
-    Now { monotonic: Instant::from_nanos(nanos(monotonic)), wall: WallTime(nanos(wall) / 1_000_000) }
+    Now { monotonic: monotonic(), wall: WallTime(nanos(wall) / 1_000_000) }
+}
+
+/// The monotonic part alone, for half of the price: each clock takes about 25 ns, of the 2,500 that a request takes.
+pub(super) fn monotonic() -> Instant {
+    Instant::from_nanos(nanos(clock_gettime(ClockId::Boottime)))
 }
 
 /// Nanoseconds of a time that is never negative unless a wall clock stands before 1970, which is shown as 1970.

@@ -26,6 +26,8 @@ pub(super) const VISITS_TIME_MAX: Duration = Duration::from_millis(1);
 /// A quarter of a turn belongs to connections that have used up a visit before, even while others keep coming.
 pub(super) const REQUESTS_PER_TURN_FOR_BACKLOG: u32 = REQUESTS_PER_TURN_MAX / 4;
 pub(super) const VISITS_TIME_FOR_BACKLOG: Duration = Duration::from_micros(250);
+/// The clock is read after so many requests of a turn; a visit counts for one at least.
+pub(super) const REQUESTS_PER_CLOCK: u32 = 8;
 /// So much output counts as one more request: an answer of 1 MiB is not as cheap as one of 100 bytes.
 pub(super) const OUTPUT_BYTES_PER_REQUEST: usize = 16 * 1024;
 /// One turn accepts at most so many connections, about 5 µs each.

@@ -5,7 +5,7 @@
 //!
 //! Sleep until something happens or is due (not at all if work was left over), then:
 //!
-//! 1. the clock is read, and events become marks: who may be read, written, accepted;
+//! 1. the clocks are read, and events become marks: who may be read, written, accepted;
 //! 2. signals: stop, reload;
 //! 3. connections with marks are visited, those first that something happened to, then those that had work left over. A
 //!    visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines a thousand requests waits for
@@ -54,8 +54,9 @@ use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
-    REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX,
-    TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
+    REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX,
+    REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG,
+    VISITS_TIME_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::signals::Signals;
@@ -138,6 +139,7 @@ struct Server {
     rejected_total: u64,
     limits_met: LimitsMet,
     longest_turn: Duration,
+    turn_ended: Instant,
     watchdog: Option<(Duration, Instant)>,
     stopping: Option<Stopping>,
 }
@@ -229,6 +231,7 @@ impl Server {
             rejected_total: 0,
             limits_met: LimitsMet::default(),
             longest_turn: Duration::ZERO,
+            turn_ended: now.monotonic,
             watchdog: systemd::watchdog_interval().map(|interval| (interval, now.monotonic + interval)),
             stopping: None,
             config,
@@ -264,8 +267,7 @@ impl Server {
         if self.note_events(events) {
             self.on_signals(now);
         }
-        self.visit_connections();
-        let now = clock::now();
+        let now = self.visit_connections(now);
         self.accept_clients(now);
         if self.node.next_timeout().is_some_and(|due| due <= now.monotonic) {
             self.tell_node(now, Input::Timeout);
@@ -287,13 +289,13 @@ impl Server {
         }
         // A timer that outlived its connection would be a leak.
         assert!(self.timers.len() <= self.connections.len(), "every timer belongs to a connection");
-        self.longest_turn = self.longest_turn.max(clock::now().monotonic.since(turn_began));
+        self.turn_ended = clock::monotonic();
+        self.longest_turn = self.longest_turn.max(self.turn_ended.since(turn_began));
         Ok(!self.is_stopped(now))
     }
 
     /// How long nothing is to be done.
     fn sleep_time(&self) -> Duration {
-        let now = clock::now().monotonic;
         let accept_now = self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready);
         if accept_now || self.connections.queue_lengths() != (0, 0) {
             return Duration::ZERO;
@@ -306,7 +308,7 @@ impl Server {
             self.watchdog.map(|(_, due)| due),
             self.stopping.as_ref().map(Stopping::deadline),
         ];
-        due.into_iter().flatten().min().map_or(SLEEP_MAX, |due| due.since(now)).min(SLEEP_MAX)
+        due.into_iter().flatten().min().map_or(SLEEP_MAX, |due| due.since(self.turn_ended)).min(SLEEP_MAX)
     }
 
     /// Turns events into marks on listeners and connections. Nothing is opened or closed meanwhile, so that an event is always
@@ -426,35 +428,59 @@ impl Server {
         self.log.warn(now, "no_descriptors_left", &[]);
     }
 
-    /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog.
-    fn visit_connections(&mut self) {
+    /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog. Says what time it
+    /// is then.
+    fn visit_connections(&mut self, now: Now) -> Now {
         let (woken, backlog) = self.connections.queue_lengths();
-        if woken + backlog == 0 {
-            return;
-        }
         let waiting = u32::try_from(woken + backlog).unwrap_or(u32::MAX);
+        if waiting == 0 {
+            return now;
+        }
         let quota = (REQUESTS_PER_TURN_MAX / waiting).clamp(REQUESTS_PER_VISIT_MIN, REQUESTS_PER_VISIT_MAX);
-        let mut left = REQUESTS_PER_TURN_MAX;
+        let mut visits = Visits { began: now.monotonic, now, left: REQUESTS_PER_TURN_MAX, untimed: 0 };
         let (kept, kept_time) =
             if backlog > 0 { (REQUESTS_PER_TURN_FOR_BACKLOG, VISITS_TIME_FOR_BACKLOG) } else { (0, Duration::ZERO) };
-        let mut now = clock::now();
-        let began = now.monotonic;
         for _ in 0..woken {
             let Some(id) = self.connections.next_woken() else { break };
-            left = left.saturating_sub(self.visit(now, id, quota));
-            now = clock::now();
-            if left <= kept || now.monotonic.since(began) >= VISITS_TIME_MAX - kept_time {
+            visits.count(self.visit(visits.now, id, quota));
+            if visits.left <= kept || visits.time() >= VISITS_TIME_MAX - kept_time {
                 break;
             }
         }
         for _ in 0..backlog {
             let Some(id) = self.connections.next_of_backlog() else { break };
-            left = left.saturating_sub(self.visit(now, id, quota));
-            now = clock::now();
-            if left == 0 || now.monotonic.since(began) >= VISITS_TIME_MAX {
+            visits.count(self.visit(visits.now, id, quota));
+            if visits.left == 0 || visits.time() >= VISITS_TIME_MAX {
                 break;
             }
         }
+        visits.now
+    }
+}
+
+/// What a turn's visits have used up.
+struct Visits {
+    began: Instant,
+    now: Now,
+    /// Requests that may still be served.
+    left: u32,
+    /// Requests that were served since the clock was read.
+    untimed: u32,
+}
+
+impl Visits {
+    /// Counts the requests of a visit, and reads the clock every few of them.
+    fn count(&mut self, requests: u32) {
+        self.left = self.left.saturating_sub(requests);
+        self.untimed += requests;
+        if self.untimed >= REQUESTS_PER_CLOCK {
+            self.untimed = 0;
+            self.now.monotonic = clock::monotonic();
+        }
+    }
+
+    fn time(&self) -> Duration {
+        self.now.monotonic.since(self.began)
     }
 }
 
