@@ -166,6 +166,12 @@ impl Client {
         Ok(Self { stream, path: path.to_owned(), rest: Vec::new() })
     }
 
+    /// The connection itself, for who asks in another way.
+    #[must_use]
+    pub fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// Asks and waits for the answer, whatever its status.
     ///
     /// # Errors
@@ -315,7 +321,7 @@ fn user_name(uid: u32) -> String {
 }
 
 /// Reads one answer: `None` if more bytes are needed, else the answer and its length.
-fn parse_reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>, &'static str> {
+pub(super) fn parse_reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>, &'static str> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let head_length = match head.parse(bytes) {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Outcome;
 use super::invocation::Invocation;
-use super::{modify, named, operate, stores};
+use super::{bench, modify, named, operate, stores};
 
 /// A flag of client commands.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,6 +114,11 @@ pub(super) const PREFIX: CommandFlag = valued("prefix", "P", "Only names that be
 pub(super) const AFTER: CommandFlag = valued("after", "N", "Only names behind this one in byte order");
 pub(super) const LIMIT: CommandFlag = valued("limit", "N", "At most so many names; default: all");
 pub(super) const JSON: CommandFlag = switch("json", "As the daemon's own JSON");
+pub(super) const CONNECTIONS: CommandFlag = valued("connections", "N", "Connections that ask at once; default 50");
+pub(super) const PIPELINE: CommandFlag = valued("pipeline", "N", "Requests in flight on each; default 1");
+pub(super) const BENCH_SIZE: CommandFlag = valued("size", "BYTES", "Contents of a blob; default 512");
+pub(super) const IDS: CommandFlag = valued("ids", "N", "Blobs, and counters, to draw from; default 10000");
+pub(super) const DURATION: CommandFlag = valued("duration", "S", "How long each operation is measured; default 5");
 pub(super) const ENV: CommandFlag = switch("env", "As lines of an environment file");
 
 const NONE: RangeInclusive<usize> = 0..=0;
@@ -330,6 +335,22 @@ pub const COMMANDS: &[Command] = &[
         argument_count: ONE,
         help: "Drop the lock of a store, whoever holds it",
         run: operate::release_lock,
+    },
+    Command {
+        name: "bench",
+        flags: &[
+            may(&CONNECTIONS),
+            may(&PIPELINE),
+            may(&BENCH_SIZE),
+            may(&IDS),
+            may(&DURATION),
+            may(&JSON),
+            may(&CUSTOMER),
+        ],
+        arguments: "[OPERATION ...]",
+        argument_count: 0..=usize::MAX,
+        help: "Measure how fast the daemon answers: snapshot, update, increment, create, mixed",
+        run: bench::bench,
     },
     Command {
         name: "keygen",

@@ -183,6 +183,12 @@ impl Invocation {
         Client::connect(&self.uds)
     }
 
+    /// Whose stores.
+    #[must_use]
+    pub fn customer(&self) -> &str {
+        &self.customer
+    }
+
     /// A request with the customer's name on it.
     #[must_use]
     pub fn as_customer<'a>(&self, ask: Ask<'a>) -> Ask<'a> {

@@ -1,6 +1,7 @@
 //! Owns the client commands of `bbd`: finding the command, running it, and how it ends. Data goes to standard output, everything
 //! else to standard error. The table of commands is in [`commands`], the conversation with the daemon in [`client`].
 
+mod bench;
 pub mod client;
 pub mod commands;
 pub mod exit;

@@ -1,5 +1,6 @@
 //! Every client command against a real daemon: what it prints where, and how it ends.
 
+mod bench;
 mod ends;
 mod locks;
 mod operation;

@@ -113,7 +113,6 @@ fn commands_that_are_none() {
     fails(&["help", "nonsense"], "\"nonsense\"");
     fails(&["help", "get", "nonsense"], "\"get nonsense\"");
     // These come with later versions.
-    fails(&["bench"], "\"bench\"");
     fails(&["top"], "\"top\"");
 }
 
