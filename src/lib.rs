@@ -1,7 +1,62 @@
 //! Big Bunny: a session store for edge hosts.
 //!
 //! The node ([`node`]) is a pure state machine and the event loop ([`server`]) a thin shell around it: the node knows no
-//! socket, clock, file or thread. It is told what happened and what time it is, and says what to do.
+//! socket, clock, file or thread. It is told what happened and what time it is, and says what to do. So a whole pair of nodes
+//! runs in one process, in simulated time, and every fault can be repeated from its seed.
+//!
+//! # Where things are
+//!
+//! | | |
+//! |---|---|
+//! | [`node`] | stores, names, locks, counters, limits, roles, the change stream |
+//! | [`server`] | the loop, listeners, connections, signals, the service manager |
+//! | [`http`] | bytes to requests and answers to bytes, strictly after RFC 9112, as functions of slices |
+//! | [`api`] | requests to operations and back: the tables of endpoints, headers and errors |
+//! | [`peer`] | what two nodes say to each other, and the sealed link that carries it |
+//! | [`store_id`] | sealing and opening store ids |
+//! | [`wheel`], [`time`], [`wire`], [`json`] | timers, the two clocks, our byte formats, JSON |
+//! | [`config`], [`cli`] | the table of flags, the client commands |
+//!
+//! # The life of a request
+//!
+//! `Server::visit` reads what a connection sent; `Intake::next` finds a request in it: [`http::parse_head`], then [`api::prepare`]
+//! (who asks, for what, with which headers; the store id is opened here), then the body, then `Prepared::call`, which makes a
+//! [`node::request::Request`]. [`node::Node::handle`] takes it to `Node::on_request`: `pass_on` (is this the node to ask?), `admit`
+//! (lease, rate, idempotency key), `carry_out` (the operation, an `on_…` each), `answer`, and at last `serve_lines` (whoever waited
+//! for a lock that is free now). The answer borrows the store's bytes; [`api::write_answer`] copies them once, into the
+//! connection's output, and `Server::send` writes it.
+//!
+//! # The life of a change, between two nodes
+//!
+//! The operation calls `log_store` or one of its like, which numbers the change and appends it to the backlog. At the end of the
+//! turn `on_end_of_turn` sends a batch ([`peer::message::Message::Changes`]); the follower's `on_changes` applies it, record by
+//! record, and its own end of turn sends an acknowledgement; the primary's `on_ack` frees the backlog, and answers whoever asked to
+//! wait for that (`release_withheld`).
+//!
+//! # The life of a heartbeat
+//!
+//! `on_end_of_turn` sends it with the time of sending; `on_heartbeat` lets the secondary be patient for lease and grace from now;
+//! the acknowledgement carries the time back, and `on_ack` counts the lease from it: so the lease is over before the patience is.
+//!
+//! # The life of a promotion
+//!
+//! `on_peering_time` (patience is over), `on_peer_refused` or `note_incarnation` (the other process is gone) call `become_primary`:
+//! a new epoch, locks void for one lock time-out, and whatever was forwarded is answered as unknown. A handover instead goes
+//! `on_handover`, `finish_handover_if_acknowledged` at the old primary, and `on_handover_done` at the new one: nothing is missing,
+//! locks go on, and what waits is passed on.
+//!
+//! # The life of a join
+//!
+//! `on_status` of a primary makes a joiner `send_join`; `on_join` answers with [`peer::message::Message::Resume`], if the backlog still
+//! holds what is missing, or with [`peer::message::Message::Begin`] and a snapshot: `append_images` puts images of what is there into
+//! the same stream, between the changes, and `SnapshotEnd` behind them makes the joiner a secondary.
+//!
+//! # What always holds
+//!
+//! [`node::Node::check_invariants`] asserts it by the names of the specification: one-lock-holder, name-unique, books-exact; the
+//! simulator in `tests/sim` checks the others from outside, against a model of its own: commit-needs-lock, no-lost-update,
+//! version-monotone, counter-exact, no-resurrection, ttl-never-extends, expired-never-served, refused-changes-nothing,
+//! customers-apart, and for two nodes those of section 6 of the replication specification.
 
 pub mod api;
 pub mod cli;
@@ -10,8 +65,10 @@ pub mod http;
 pub mod json;
 pub mod log;
 pub mod node;
+pub mod peer;
 pub mod server;
 pub mod status;
 pub mod store_id;
 pub mod time;
 pub mod wheel;
+pub mod wire;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use nanoserde::SerJson;
 
-use crate::node::NodeStatus;
+use crate::node::{NodeStatus, Role};
+use crate::time::Instant;
 
 /// What the shell knows of the process.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,38 @@ pub struct ShellStatus<'s> {
     pub memory_limit_bytes: u64,
     /// The longest turn of the loop so far, waiting for events not counted.
     pub longest_turn: Duration,
+    /// What it is compared with when something happened.
+    pub now: Instant,
+    /// Of the other node, if there is one.
+    pub peer: Option<&'s PeerStatus>,
+}
+
+/// What the shell knows of the other node.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its host id.
+    pub host_id: String,
+    /// How far it is behind.
+    pub lag: Duration,
+    /// How often the connection to it has ended.
+    pub failures_total: u64,
+    /// Why it last did; empty if it never did.
+    pub last_failure: String,
+}
+
+/// A role as the specification writes it.
+#[must_use]
+pub const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Joining => "JOINING",
+        Role::Primary => "PRIMARY",
+        Role::Secondary => "SECONDARY",
+    }
+}
+
+/// How long something is ago, as `0.203s`.
+fn since(now: Instant, then: Option<Instant>) -> String {
+    then.map_or_else(|| "never".to_owned(), |then| format!("{:.3}s", now.since(then).as_secs_f64()))
 }
 
 /// The fields of `/status`, named as they are written.
@@ -57,31 +90,31 @@ struct Status {
     lock_count: u64,
 }
 
-/// The JSON of `/status`. A node without a peer is PRIMARY of the first epoch, has just heard of its leader, which it is itself,
-/// and replicates nothing.
+/// The JSON of `/status`. A primary has just heard of its leader, which it is itself.
 #[must_use]
 pub fn status_json(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
+    let leader_heard_at = if node.role == Role::Primary { Some(shell.now) } else { node.peer_heard_at };
     let status = Status {
         host_id: shell.host_id.to_owned(),
         site: shell.site.to_owned(),
-        role: "PRIMARY".to_owned(),
-        leader_epoch: 1,
-        last_leader_seen: "0.000s".to_owned(),
+        role: role_name(node.role).to_owned(),
+        leader_epoch: u64::from(node.epoch),
+        last_leader_seen: since(shell.now, leader_heard_at),
         store_count: node.stores,
         memory_usage: node.memory_bytes,
         tombstone_count: node.tombstones,
-        peers: BTreeMap::new(),
-        queue_length: 0,
+        peers: shell.peer.iter().map(|peer| (peer.host_id.clone(), since(shell.now, node.peer_heard_at))).collect(),
+        queue_length: node.unacknowledged,
         registry_count: node.names,
         registry_queue_length: 0,
         registry_states: BTreeMap::new(),
-        replication_fail_count: 0,
-        last_replication_fail: String::new(),
+        replication_fail_count: shell.peer.map_or(0, |peer| peer.failures_total),
+        last_replication_fail: shell.peer.map_or_else(String::new, |peer| peer.last_failure.clone()),
         version: shell.version.to_owned(),
         uptime_seconds: shell.uptime.as_secs(),
         customer_count: node.customers,
         connections: shell.connections,
-        replication_lag_ms: 0,
+        replication_lag_ms: shell.peer.map_or(0, |peer| peer.lag.as_millis() as u64),
         lock_count: node.locks,
     };
     let mut json = status.serialize_json();
@@ -110,8 +143,9 @@ pub fn metrics_text(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
     };
     let info = format!("{{site=\"{}\",host_id=\"{}\",version=\"{}\"}}", shell.site, shell.host_id, shell.version);
     add("bbd_node_info", Kind::Gauge, "Which node this is; always 1.", &info, &1);
-    add("bbd_role", Kind::Gauge, "1 for the role that the node has.", "{role=\"PRIMARY\"}", &1);
-    add("bbd_leader_epoch", Kind::Gauge, "The epoch of the primary.", "", &1);
+    let role = format!("{{role=\"{}\"}}", role_name(node.role));
+    add("bbd_role", Kind::Gauge, "1 for the role that the node has.", &role, &1);
+    add("bbd_leader_epoch", Kind::Gauge, "The epoch of the primary.", "", &node.epoch);
     add("bbd_uptime_seconds", Kind::Gauge, "Seconds since the start.", "", &shell.uptime.as_secs());
     add("bbd_stores", Kind::Gauge, "Stores, expired ones not yet removed included.", "", &node.stores);
     add("bbd_names", Kind::Gauge, "Names in use.", "", &node.names);
@@ -151,6 +185,56 @@ pub fn metrics_text(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
         "The longest turn of the event loop since the start.",
         "",
         &shell.longest_turn.as_secs_f64(),
+    );
+    let Some(peer) = shell.peer else { return page };
+    let id = format!("{{peer=\"{}\"}}", peer.host_id);
+    add(
+        "bbd_peer_up",
+        Kind::Gauge,
+        "Whether there is a connection to the other node.",
+        &id,
+        &u8::from(node.is_peer_up),
+    );
+    add(
+        "bbd_peer_in_step",
+        Kind::Gauge,
+        "Whether the other node follows this one and has all that it acknowledged.",
+        &id,
+        &u8::from(node.is_peer_in_step),
+    );
+    if let Some(heard_at) = node.peer_heard_at {
+        let seconds = shell.now.since(heard_at).as_secs_f64();
+        add("bbd_peer_silence_seconds", Kind::Gauge, "Since the other node was last heard.", &id, &seconds);
+    }
+    add(
+        "bbd_peer_failures_total",
+        Kind::Counter,
+        "Connections to the other node that have ended.",
+        &id,
+        &peer.failures_total,
+    );
+    add(
+        "bbd_replication_lag_seconds",
+        Kind::Gauge,
+        "How long a change takes to be acknowledged by the other node.",
+        "",
+        &peer.lag.as_secs_f64(),
+    );
+    add(
+        "bbd_replication_queue_changes",
+        Kind::Gauge,
+        "Changes that the other node has not acknowledged.",
+        "",
+        &node.unacknowledged,
+    );
+    add("bbd_replication_queue_bytes", Kind::Gauge, "The same in bytes.", "", &node.backlog_bytes);
+    add("bbd_changes_total", Kind::Counter, "Changes made or applied.", "", &node.changes);
+    add(
+        "bbd_lost_changes_total",
+        Kind::Counter,
+        "Changes of this node that were dropped because the other had become primary.",
+        "",
+        &node.lost_changes_total,
     );
     page
 }

@@ -124,6 +124,7 @@ fn finish_answer(
     keyring: &mut KeyRing,
 ) {
     match answer {
+        Answer::Done if shape.operation == Operation::Promote => writer.body(PLAIN, b"this node is PRIMARY\n"),
         Answer::Done => writer.body(None, b""),
         Answer::StoreId { customer, key, .. } => {
             let mut id = Vec::with_capacity(MAX_STORE_ID_CHARS);

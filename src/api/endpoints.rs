@@ -358,7 +358,7 @@ pub static ENDPOINTS: [Endpoint; 33] = [
     Endpoint::new(Operation::Readyz, "readyz", READ, "/readyz", Body::Ignored,
         "says whether the node serves"),
     Endpoint::new(Operation::Promote, "promote", POST, "/internal/promote", Body::Ignored,
-        "makes the node PRIMARY now"),
+        "makes the node PRIMARY").takes(&["force"]),
     Endpoint::new(Operation::ReleaseLock, "release-lock", POST, "/internal/release-lock/ID", Body::Ignored,
         "drops the lock of a store"),
 ];

@@ -294,6 +294,9 @@ impl From<Refusal> for ApiError {
             Refusal::TombstoneLimitExceeded => Self::of(Code::TombstoneLimitExceeded),
             Refusal::CapacityExceeded => Self::of(Code::CapacityExceeded),
             Refusal::CustomerQuotaExceeded => Self::of(Code::CustomerQuotaExceeded),
+            Refusal::AnswerTooLarge => {
+                Self::plain(413, "these stores are too large for one answer (2 MiB at most); ask for fewer at once")
+            }
             Refusal::LeaderChanged => Self::of(Code::LeaderChanged),
             Refusal::StoreUnavailable => Self::of(Code::StoreUnavailable),
             Refusal::NotReplicated { applied: false } => Self::of(Code::NotReplicated),

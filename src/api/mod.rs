@@ -69,8 +69,6 @@ pub enum Page {
     Healthz,
     /// `/readyz`
     Readyz,
-    /// `/internal/promote`
-    Promote,
 }
 
 /// What a request comes to.
@@ -81,6 +79,11 @@ pub enum Call<'b> {
     Node(Request<'b>),
     /// For the shell.
     Page(Page),
+    /// For the node, by an operator: it is to be primary.
+    Promote {
+        /// Without asking the other node.
+        force: bool,
+    },
     /// For the shell: the lock of this store is dropped, whoever holds it.
     ReleaseLock {
         /// The store id, not opened: without a customer it takes trying those that hold locks.
@@ -237,7 +240,7 @@ impl<'b> Planner<'_, 'b> {
             Operation::Metrics => return Ok(Call::Page(Page::Metrics)),
             Operation::Healthz => return Ok(Call::Page(Page::Healthz)),
             Operation::Readyz => return Ok(Call::Page(Page::Readyz)),
-            Operation::Promote => return Ok(Call::Page(Page::Promote)),
+            Operation::Promote => return Ok(Call::Promote { force: self.force()? }),
             Operation::ReleaseLock => {
                 let id = percent_decode(self.argument).ok_or(ApiError::bad_store_id())?;
                 return Ok(Call::ReleaseLock { id, customer: self.customer });
@@ -311,6 +314,16 @@ impl<'b> Planner<'_, 'b> {
                 .ok_or(ApiError::bad_request("the query parameter `limit` must be 1 to 1000"))?,
         };
         Ok(NodeOperation::List { prefix: decode_prefix(prefix.unwrap_or(""))?, after, limit })
+    }
+
+    /// `?force=true`
+    fn force(&self) -> Result<bool, ApiError> {
+        let [force] = read_query(self.query, &["force"])?;
+        match force {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(ApiError::bad_request("the query parameter `force` must be true or false")),
+        }
     }
 
     fn delete_prefix(&self) -> Result<NodeOperation<'b>, ApiError> {

@@ -1,10 +1,10 @@
-//! What the shell answers without asking the node for an operation: health, status, metrics, and the operator's commands.
+//! What the shell answers without asking the node for an operation: health, status, metrics, and an operator's release of a lock.
 
 use super::Page;
 use super::endpoints::all_methods;
 use super::errors::{ApiError, Code, write_api_error};
 use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
-use crate::node::NodeStatus;
+use crate::node::{NodeStatus, Role};
 use crate::status::{ShellStatus, metrics_text, status_json};
 
 /// Writes a page behind whatever `out` holds.
@@ -16,7 +16,12 @@ pub fn write_page(
     node: &NodeStatus,
     shell: &ShellStatus<'_>,
 ) {
-    let status = if page == Page::Options { 204 } else { 200 };
+    let is_ready = node.role != Role::Joining;
+    let status = match page {
+        Page::Options => 204,
+        Page::Readyz if !is_ready => 503,
+        Page::Status | Page::Metrics | Page::Healthz | Page::Readyz => 200,
+    };
     let mut writer = AnswerWriter::start(out, status, frame, date);
     match page {
         Page::Options => {
@@ -27,9 +32,8 @@ pub fn write_page(
         Page::Metrics => {
             writer.body(Some("text/plain; version=0.0.4; charset=utf-8"), metrics_text(node, shell).as_bytes());
         }
-        // A node without a peer is PRIMARY from its start.
+        Page::Readyz if !is_ready => writer.body(Some("text/plain"), b"this node is JOINING\n"),
         Page::Healthz | Page::Readyz => writer.body(Some("text/plain"), b"ok\n"),
-        Page::Promote => writer.body(Some("text/plain"), b"this node is PRIMARY\n"),
     }
 }
 

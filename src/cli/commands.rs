@@ -119,6 +119,8 @@ pub(super) const PIPELINE: CommandFlag = valued("pipeline", "N", "Requests in fl
 pub(super) const BENCH_SIZE: CommandFlag = valued("size", "BYTES", "Contents of a blob; default 512");
 pub(super) const IDS: CommandFlag = valued("ids", "N", "Blobs, and counters, to draw from; default 10000");
 pub(super) const DURATION: CommandFlag = valued("duration", "S", "How long each operation is measured; default 5");
+pub(super) const FORCE: CommandFlag =
+    switch("force", "At once: without asking the other node, and even if this one does not have the data yet");
 pub(super) const ENV: CommandFlag = switch("env", "As lines of an environment file");
 
 const NONE: RangeInclusive<usize> = 0..=0;
@@ -322,10 +324,10 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "promote",
-        flags: &[],
+        flags: &[may(&FORCE)],
         arguments: "",
         argument_count: NONE,
-        help: "Make this node the primary now",
+        help: "Make this node the primary; the other hands over to it if it can",
         run: operate::promote,
     },
     Command {

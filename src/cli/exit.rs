@@ -139,6 +139,8 @@ mod tests {
             (429, "RateLimited", 4),
             (507, "CapacityExceeded", 4),
             (503, "LeaderChanged", 5),
+            (503, "StoreUnavailable", 5),
+            (503, "NotReplicated", 5),
             (403, "Unauthorized", 6),
             (409, "Overflow", 70),
         ] {

@@ -46,7 +46,8 @@ pub(super) fn modify(invocation: &Invocation) -> Outcome {
     let ask = with_ttl(request("complete-modify").header(BLOB.0, BLOB.1).body(&output), ttl);
     let reply = client.ask(&ask)?;
     if reply.code() == Some("LockMismatch") {
-        let hint = "COMMAND took longer than the lock was held, so nothing was written; hold it longer with --hold MS";
+        let hint = "COMMAND took longer than the lock was held, or the primary failed meanwhile, so nothing was written; \
+                    hold it longer with --hold MS, or try again";
         return Err(Failure::new(Exit::Conflict, format!("LockMismatch: {hint}")));
     }
     reply.success()?;

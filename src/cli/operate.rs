@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::client::{Ask, percent_encode};
-use super::commands::{ENV, JSON};
+use super::commands::{ENV, FORCE, JSON};
 use super::exit::{Exit, Failure};
 use super::invocation::Invocation;
 use super::{Outcome, print, print_line};
@@ -26,9 +26,21 @@ pub(super) fn status(invocation: &Invocation) -> Outcome {
     let mut lines = String::new();
     for (key, value) in members {
         // Writing to a String cannot fail.
-        let _ = writeln!(lines, "{}", format!("{key:<COLUMN$}{value}").trim_end());
+        let _ = writeln!(lines, "{}", format!("{key:<COLUMN$}{}", plain(value)).trim_end());
     }
     print(lines.as_bytes())
+}
+
+/// A value for people: of an object, its members one behind the other, each key with its value; else as it stands.
+fn plain(value: &str) -> String {
+    match members(value) {
+        Some(members) if members.is_empty() => "none".to_owned(),
+        Some(members) => {
+            let pairs: Vec<String> = members.iter().map(|(key, value)| format!("{key} {value}")).collect();
+            pairs.join(", ")
+        }
+        None => value.to_owned(),
+    }
 }
 
 /// The members of a JSON object, each key with the text of its value: strings without their quotes, all else as it stands.
@@ -73,8 +85,22 @@ fn unquoted(text: &str) -> &str {
 
 /// `bbd promote`
 pub(super) fn promote(invocation: &Invocation) -> Outcome {
-    invocation.connect()?.ask(&Ask::post("/internal/promote".to_owned()))?.success()?;
-    Ok(Exit::Done)
+    let target = if invocation.has(&FORCE) { "/internal/promote?force=true" } else { "/internal/promote" };
+    let reply = invocation.connect()?.ask(&Ask::post(target.to_owned()))?;
+    let hint = match reply.code() {
+        Some("StoreUnavailable") => {
+            "this node is JOINING and does not have the data yet; wait until bbd status says SECONDARY, or use --force \
+             if the other node is lost for good: what it has is lost with it then"
+        }
+        Some("LeaderChanged") => {
+            "the other node did not hand over, or is handing over already; see bbd status on both nodes and try again"
+        }
+        _ => {
+            reply.success()?;
+            return Ok(Exit::Done);
+        }
+    };
+    Err(Failure::new(Exit::Unavailable, format!("{}: {hint}", reply.code().unwrap_or_default())))
 }
 
 /// `bbd release-lock`
@@ -133,6 +159,20 @@ mod tests {
         assert_eq!(members("{}"), Some(vec![]));
         for text in ["", "[]", "{", "{\"a\"}", "busy\n"] {
             assert_eq!(members(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn objects_are_shown_plainly() {
+        for (value, shown) in [
+            ("{}", "none"),
+            (r#"{"b":"0.103s"}"#, "b 0.103s"),
+            (r#"{"live":3,"gone":0}"#, "live 3, gone 0"),
+            ("PRIMARY", "PRIMARY"),
+            ("17", "17"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(value), shown, "{value}");
         }
     }
 

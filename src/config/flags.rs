@@ -2,9 +2,11 @@
 //! environment, `--help`, `--check-config` and the check of bbd.8 all read it. Does not own the forms of values ([`super::values`]).
 
 use std::ffi::OsStr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::args::Arity;
+use super::peer::{Durability, ON_PEER_LOSS_NAMES};
 use super::secrets::Secret;
 use super::values::{self, Allowed};
 use super::{Config, CustomerSocket};
@@ -61,7 +63,7 @@ pub const OLDER_ENVIRONMENT_NAMES: [(&str, &str); 4] = [
 ];
 
 /// The most that `--max-store-size` may be.
-const MAX_STORE_SIZE_BYTES: u64 = 1 << 20;
+pub const MAX_STORE_SIZE_BYTES: u64 = 1 << 20;
 /// The most that `--http-max-header-bytes` may be, and the least with which ordinary clients still get through.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 const MIN_HEADER_BYTES: u64 = 1 << 10;
@@ -76,6 +78,12 @@ const LONGEST_HTTP_TIME: Duration = Duration::from_secs(86_400);
 const MAX_CONNECTIONS: usize = 1_000_000;
 /// The most for rates and bursts: more than a node answers is as good as none.
 const MAX_RATE: u32 = 1_000_000_000;
+
+/// The ranges of the times of two nodes: below them a busy machine would look dead, above them a dead one alive for too long.
+const HEARTBEAT_TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+const LEASE_TIMES: RangeInclusive<Duration> = Duration::from_millis(30)..=Duration::from_secs(60);
+/// The range of `--replication-backlog`: less is used up by a few batches, more is better spent on a snapshot.
+const BACKLOG_SIZES: RangeInclusive<u64> = 256 << 10..=64 << 30;
 
 /// A flag without anything special about it; the table's entries name what differs.
 const PLAIN: Flag = Flag {
@@ -170,7 +178,72 @@ pub const FLAGS: &[Flag] = &[
         default: Some(":8080"),
         help: "The address for the peer; only opened with a peer",
         set: |config, value| put(&mut config.tcp, values::tcp_address(value)),
-        show: |config| config.tcp.clone(),
+        show: |config| config.tcp.to_string(),
+        ..PLAIN
+    },
+    Flag {
+        name: "peers",
+        value_name: Some("ID@HOST:PORT"),
+        default_words: "none",
+        help: "The other node of the site: its --host-id and its --tcp as seen from here; one peer",
+        set: |config, value| put(&mut config.peer, values::peer(value).map(Some)),
+        show: |config| {
+            config.peer.as_ref().map_or_else(String::new, |peer| format!("{}@{}", peer.host_id, peer.address))
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "heartbeat-interval",
+        value_name: Some("DURATION"),
+        default: Some("200ms"),
+        help: "How often a primary tells its peer that it lives; at most a third of --lease",
+        set: |config, value| put(&mut config.heartbeat_interval, values::duration(value, HEARTBEAT_TIMES)),
+        show: |config| values::show_duration(config.heartbeat_interval),
+        ..PLAIN
+    },
+    Flag {
+        name: "lease",
+        value_name: Some("DURATION"),
+        default: Some("2s"),
+        help: "How long a heartbeat that the peer answered lets a primary be sure; the same on both nodes",
+        set: |config, value| put(&mut config.lease, values::duration(value, LEASE_TIMES)),
+        show: |config| values::show_duration(config.lease),
+        ..PLAIN
+    },
+    Flag {
+        name: "grace",
+        value_name: Some("DURATION"),
+        default: Some("2s"),
+        help: "How long a secondary waits beyond the lease; at least --heartbeat-interval",
+        set: |config, value| put(&mut config.grace, values::duration(value, LEASE_TIMES)),
+        show: |config| values::show_duration(config.grace),
+        ..PLAIN
+    },
+    Flag {
+        name: "on-peer-loss",
+        value_name: Some("POLICY"),
+        default: Some("available"),
+        help: "A primary without its peer: available goes on alone, safe refuses changes",
+        set: |config, value| put(&mut config.on_peer_loss, values::choice(value, &ON_PEER_LOSS_NAMES)),
+        show: |config| values::name_of(config.on_peer_loss, &ON_PEER_LOSS_NAMES),
+        ..PLAIN
+    },
+    Flag {
+        name: "durability",
+        value_name: Some("DURABILITY"),
+        default: Some("async"),
+        help: "A change is answered when this node has it (async), or both have it (replicated)",
+        set: |config, value| put(&mut config.durability, values::choice(value, &Durability::NAMES)),
+        show: |config| values::name_of(config.durability, &Durability::NAMES),
+        ..PLAIN
+    },
+    Flag {
+        name: "replication-backlog",
+        value_name: Some("SIZE"),
+        default: Some("16M"),
+        help: "Changes kept for a peer that is away; at least four times --max-store-size",
+        set: |config, value| put(&mut config.replication_backlog_bytes, values::size(value, BACKLOG_SIZES)),
+        show: |config| values::show_size(config.replication_backlog_bytes),
         ..PLAIN
     },
     Flag {
@@ -210,7 +283,7 @@ pub const FLAGS: &[Flag] = &[
         name: "internal-token",
         value_name: Some("TOKEN"),
         default_words: "none",
-        help: "What both nodes of a site know; needed with a peer only",
+        help: "What both nodes of a site know; required with a peer, unless --dev",
         is_secret: true,
         set: |config, value| put(&mut config.given.internal_token, secret(value)),
         show: |config| match &config.secrets.internal_token {

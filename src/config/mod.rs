@@ -1,9 +1,11 @@
 //! Owns the configuration of the daemon: what it is made of ([`Config`]), the order in which the command line, the environment and
 //! defaults count, and what must hold between values. The table of flags is in [`flags`], the forms of values in [`values`], the
-//! shape of a command line in [`args`], the handling of secrets in [`secrets`]. Nothing here opens a socket or logs.
+//! shape of a command line in [`args`], the handling of secrets in [`secrets`], all about the peer in [`peer`]. Nothing here opens
+//! a socket or logs.
 
 pub mod args;
 pub mod flags;
+pub mod peer;
 pub mod secrets;
 pub mod values;
 
@@ -14,9 +16,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::log;
-use crate::node::NodeConfig;
+use crate::node::{NodeConfig, OnPeerLoss};
 use flags::{FLAGS, Flag};
+use peer::{Durability, Peer};
 use secrets::{Place, Secret, SecretPlaces, Secrets};
+use values::HostPort;
 
 /// The most of a bad value that an error repeats.
 const MAX_SHOWN_VALUE_CHARS: usize = 80;
@@ -38,8 +42,22 @@ pub struct Config {
     pub uds_gid: Option<u32>,
     /// `--uds-for`, in the order given; no path twice
     pub uds_for: Vec<CustomerSocket>,
-    /// `--tcp`: `HOST:PORT`, used with a peer only
-    pub tcp: String,
+    /// `--tcp`: where to listen for the peer, with a peer only; an empty host is every address of this one
+    pub tcp: HostPort,
+    /// `--peers`: the other node
+    pub peer: Option<Peer>,
+    /// `--heartbeat-interval`: whole milliseconds, at most a third of `lease`
+    pub heartbeat_interval: Duration,
+    /// `--lease`: whole milliseconds
+    pub lease: Duration,
+    /// `--grace`: whole milliseconds, at least `heartbeat_interval`
+    pub grace: Duration,
+    /// `--on-peer-loss`
+    pub on_peer_loss: OnPeerLoss,
+    /// `--durability`
+    pub durability: Durability,
+    /// `--replication-backlog`: room for several changes of the greatest size
+    pub replication_backlog_bytes: u64,
     /// `--store-keys`, `--store-key-current`, `--internal-token` and their files
     pub secrets: Secrets,
     /// `--memory-limit`: 0 is no limit
@@ -210,7 +228,14 @@ impl Config {
             uds_mode: 0,
             uds_gid: None,
             uds_for: Vec::new(),
-            tcp: String::new(),
+            tcp: HostPort { host: String::new(), port: 0 },
+            peer: None,
+            heartbeat_interval: Duration::ZERO,
+            lease: Duration::ZERO,
+            grace: Duration::ZERO,
+            on_peer_loss: OnPeerLoss::Available,
+            durability: Durability::Async,
+            replication_backlog_bytes: 0,
             secrets: Secrets { store_keys: Vec::new(), store_key_current: String::new(), internal_token: None },
             memory_limit_bytes: 0,
             customer_memory_quota_bytes: 0,
@@ -303,14 +328,19 @@ impl Config {
         self.places.dev = self.dev;
         self.secrets = self.places.read()?;
         let dev = self.dev.then(|| "--dev".to_owned());
-        let keys_elsewhere = self.places.store_keys.as_ref().map_or(dev, Place::file);
-        let token_elsewhere = self.places.internal_token.as_ref().and_then(Place::file);
+        let keys_elsewhere = self.places.store_keys.as_ref().map_or(dev.clone(), Place::file);
+        let token_elsewhere = self.places.internal_token.as_ref().map_or(dev, Place::file);
         for (name, elsewhere) in [("store-keys", keys_elsewhere), ("internal-token", token_elsewhere)] {
             if let (Some(index), Some(elsewhere)) = (index_of(name), elsewhere) {
                 self.origins[index] = Origin::Elsewhere(elsewhere);
             }
         }
         Ok(())
+    }
+
+    /// The internal token is the one of `--dev`, which everybody knows.
+    fn uses_dev_token(&self) -> bool {
+        self.dev && self.places.internal_token.is_none()
     }
 
     /// Of a value and a file for the same secret, the one given in the place that counts more.
@@ -357,7 +387,7 @@ impl Config {
                 )));
             }
         }
-        Ok(())
+        self.check_peer()
     }
 
     fn collect_warnings(&mut self) {
@@ -367,6 +397,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        self.collect_peer_warnings();
         if self.disable_site_verification {
             self.warnings
                 .push("--disable-site-verification: store ids of other sites with the same key open here".to_owned());
@@ -408,6 +439,7 @@ impl Config {
             tombstone_global_limit: self.tombstone_global_limit,
             lock_timeout_ms: millis(self.lock_timeout),
             default_ttl_ms: millis(self.default_ttl),
+            peer: self.peer_config(),
         }
     }
 

@@ -16,6 +16,8 @@ use crate::store_id::{MAX_MASTER_KEYS, MasterKey, parse_store_keys};
 const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 /// The longest internal token.
 const MAX_TOKEN_BYTES: usize = 1024;
+/// The internal token of `--dev`, which everybody knows.
+pub const DEV_INTERNAL_TOKEN: &str = "bbd --dev";
 /// The permission bits that a file with secrets may have.
 const SECRET_FILE_MODE: u32 = 0o600;
 
@@ -49,7 +51,7 @@ pub struct Secrets {
     pub store_keys: Vec<MasterKey>,
     /// The id of the key that new store ids are made with; one of `store_keys`.
     pub store_key_current: String,
-    /// What the peer must know too.
+    /// What the peer must know too. There is one if there is a peer.
     pub internal_token: Option<Secret>,
 }
 
@@ -159,7 +161,9 @@ impl SecretPlaces {
     }
 
     fn read_internal_token(&self) -> Result<Option<Secret>, ConfigError> {
-        let Some(place) = &self.internal_token else { return Ok(None) };
+        let Some(place) = &self.internal_token else {
+            return Ok(self.dev.then(|| Secret::new(DEV_INTERNAL_TOKEN.to_owned())));
+        };
         let token = place.read()?;
         let length = token.expose().len();
         if (1..=MAX_TOKEN_BYTES).contains(&length) && !token.expose().contains(char::is_control) {

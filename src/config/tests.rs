@@ -70,7 +70,13 @@ fn defaults_are_those_of_the_specification() {
     assert_eq!(config.site, "local");
     assert_eq!(config.uds, Path::new("/tmp/bbd.sock"));
     assert_eq!(config.uds_mode, 0o600);
-    assert_eq!(config.tcp, ":8080");
+    assert_eq!(config.tcp.to_string(), ":8080");
+    assert_eq!(config.peer, None);
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(200));
+    assert_eq!((config.lease, config.grace), (Duration::from_secs(2), Duration::from_secs(2)));
+    assert_eq!(config.on_peer_loss, OnPeerLoss::Available);
+    assert_eq!(config.durability, Durability::Async);
+    assert_eq!(config.replication_backlog_bytes, 16 << 20);
     assert_eq!((config.rate_limit_per_second, config.burst_size), (100, 200));
     assert_eq!((config.memory_limit_bytes, config.customer_memory_quota_bytes), (0, 0));
     assert_eq!(config.max_store_size_bytes, 2048);
@@ -100,6 +106,7 @@ fn every_flag_refuses_nonsense_by_name() {
         ("uds-group", "0"),
         ("uds-for", "acme=/tmp/acme.sock"),
         ("tcp", ":9000"),
+        ("peers", "other@10.0.0.2:8080"),
         ("store-keys", KEY_A),
         ("store-keys-file", "/nonexistent/keys"),
         ("store-key-current", "0"),
@@ -345,10 +352,121 @@ fn locks_fit_their_limit() {
     assert!(parse_in(&[], &["--dev", "--lock-timeout=31s", "--max-lock-timeout=1m"]).is_ok());
 }
 
+/// What a node with a peer is started with.
+const PAIR: [&str; 3] = ["--dev", "--host-id=a", "--peers=b@10.0.0.2:8080"];
+
+fn pair(more: &[&str]) -> Result<Config, ConfigError> {
+    parse_in(&[], &[&PAIR[..], more].concat())
+}
+
+#[test]
+fn the_node_is_told_about_its_peer() {
+    let peer = pair(&[]).unwrap().node().peer.unwrap();
+    assert_eq!((peer.own_id.as_str(), peer.peer_id.as_str()), ("a", "b"));
+    assert_eq!((peer.heartbeat_interval_ms, peer.lease_ms, peer.grace_ms), (200, 2000, 2000));
+    assert_eq!((peer.on_peer_loss, peer.replicate_all), (OnPeerLoss::Available, false));
+    assert_eq!(peer.backlog_limit_bytes, 16 << 20);
+    let peer = pair(&[
+        "--heartbeat-interval=50ms",
+        "--lease=400ms",
+        "--grace=300ms",
+        "--on-peer-loss=safe",
+        "--durability=replicated",
+        "--replication-backlog=1M",
+    ]);
+    let peer = peer.unwrap().node().peer.unwrap();
+    assert_eq!((peer.heartbeat_interval_ms, peer.lease_ms, peer.grace_ms), (50, 400, 300));
+    assert_eq!((peer.on_peer_loss, peer.replicate_all), (OnPeerLoss::Safe, true));
+    assert_eq!(peer.backlog_limit_bytes, 1 << 20);
+}
+
+#[test]
+fn there_is_one_peer_and_it_is_another_node() {
+    for peer in ["b@c:1,d@e:2", "b@:8080", "b", "@c:1", "b@fd00::2:8080"] {
+        let error = error_in(&[("BBD_DEV", "1")], &["--peers", peer]);
+        assert!(error.contains("--peers") && error.contains("one peer, ID@HOST:PORT"), "{error}");
+    }
+    let error = pair(&["--host-id=b"]).unwrap_err().to_string();
+    assert!(error.contains("--peers") && error.contains("--host-id"), "{error}");
+    let error = pair(&["--tcp=10.0.0.2:8080"]).unwrap_err().to_string();
+    assert!(error.contains("--peers") && error.contains("--tcp"), "{error}");
+    let environment = [("BBD_PEERS", "b@[fd00::2]:8080"), ("BBD_DEV", "1"), ("BBD_HOST_ID", "a")];
+    let peer = parse_in(&environment, &[]).unwrap().peer.unwrap();
+    assert_eq!((peer.host_id.as_str(), peer.address.to_string().as_str()), ("b", "[fd00::2]:8080"));
+}
+
+#[test]
+fn times_of_two_nodes_fit_each_other() {
+    for (args, flag, limit) in [
+        (&["--heartbeat-interval=667ms"][..], "--heartbeat-interval: 667ms", "a third of --lease, which is 2s"),
+        (&["--lease=599ms"], "--heartbeat-interval: 200ms", "a third of --lease, which is 599ms"),
+        (&["--grace=199ms"], "--grace: 199ms", "at least --heartbeat-interval, which is 200ms"),
+        (&["--heartbeat-interval=9ms"], "--heartbeat-interval", "from 10ms to 10s"),
+        (&["--lease=61s"], "--lease", "to 1m"),
+        (&["--grace=1h"], "--grace", "to 1m"),
+        (&["--max-store-size=1M", "--replication-backlog=4095K"], "--replication-backlog: 4095K", "which makes 4M"),
+        (&["--replication-backlog=255K"], "--replication-backlog", "from 256K to 64G"),
+    ] {
+        // With a peer or without one.
+        for first in [&PAIR[..], &["--dev"]] {
+            let error = error_in(&[], &[first, args].concat());
+            assert!(error.contains(flag) && error.contains(limit), "{args:?}: {error}");
+        }
+    }
+    for args in [
+        &["--heartbeat-interval=666ms"][..],
+        &["--lease=600ms", "--grace=200ms"],
+        &["--max-store-size=1M", "--replication-backlog=4M"],
+        &["--heartbeat-interval=10s", "--lease=1m", "--grace=1m"],
+        &["--heartbeat-interval=10ms", "--lease=30ms", "--grace=30ms"],
+    ] {
+        assert!(pair(args).is_ok(), "{args:?}");
+    }
+}
+
+#[test]
+fn nothing_is_replicated_without_a_peer() {
+    let error = error_in(&[], &["--dev", "--durability=replicated"]);
+    assert!(error.contains("--durability") && error.contains("--peers"), "{error}");
+}
+
+#[test]
+fn a_peer_needs_a_token() {
+    let environment = [("BBD_STORE_KEYS", KEY_A), ("BBD_PEERS", "b@10.0.0.2:8080"), ("BBD_HOST_ID", "a")];
+    let error = error_in(&environment, &[]);
+    for hint in ["--internal-token-file", "BBD_INTERNAL_TOKEN", "bbd keygen", "both nodes"] {
+        assert!(error.contains(hint), "{error}");
+    }
+    for name in ["BBD_INTERNAL_TOKEN", "SERIALD_INTERNAL_TOKEN"] {
+        let token = "a token of good length";
+        let config = parse_in(&[&environment[..], &[(name, token)]].concat(), &[]).unwrap();
+        assert_eq!(config.secrets.internal_token.unwrap().expose(), token);
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+    let config = parse_in(&[&environment[..], &[("BBD_INTERNAL_TOKEN", "short")]].concat(), &[]).unwrap();
+    assert!(config.warnings.len() == 1 && config.warnings[0].contains("guess"), "{:?}", config.warnings);
+}
+
+#[test]
+fn dev_has_a_token_too_and_says_so() {
+    let config = pair(&[]).unwrap();
+    assert_eq!(config.secrets.internal_token.as_ref().unwrap().expose(), secrets::DEV_INTERNAL_TOKEN);
+    assert!(config.warnings.iter().any(|warning| warning.contains("internal token is known to everybody")));
+    assert!(config.report().lines().any(|line| line.starts_with("internal-token ") && line.ends_with("# --dev")));
+    let config = pair(&["--internal-token=a token of good length"]).unwrap();
+    assert_eq!(config.secrets.internal_token.as_ref().unwrap().expose(), "a token of good length");
+    assert!(!config.warnings.iter().any(|warning| warning.contains("internal token is known")));
+    assert_eq!(
+        parse_in(&[], &["--dev"]).unwrap().warnings.len(),
+        1,
+        "without a peer nobody needs to hear of the token"
+    );
+}
+
 #[test]
 fn strays_and_later_flags_are_refused() {
     assert!(error_in(&[], &["--dev", "status"]).contains("\"status\""));
-    for flag in ["--peers=a@b:1", "--metrics-listen=127.0.0.1:9", "--data=x"] {
+    for flag in ["--metrics-listen=127.0.0.1:9", "--data=x"] {
         assert!(error_in(&[], &["--dev", flag]).contains("unknown flag"), "{flag}");
     }
 }

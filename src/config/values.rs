@@ -4,11 +4,14 @@
 //! Every parser here is a function of a string that returns the value, or in words what would have been allowed.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::peer::Peer;
 
 /// What a value may be, in words that follow "allowed: ".
 pub type Allowed = String;
@@ -17,6 +20,8 @@ pub type Allowed = String;
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// The longest customer id and the longest host id (sections 2 and 11 of the specification).
 pub const MAX_ID_BYTES: usize = 64;
+/// The longest host name (RFC 1035 section 2.3.4, less the root).
+const MAX_HOST_NAME_BYTES: usize = 253;
 /// The longest site name.
 pub const MAX_SITE_BYTES: usize = 16;
 
@@ -32,6 +37,12 @@ pub fn choice<T: Copy>(value: &OsStr, choices: &[(T, &'static str)]) -> Result<T
         let names: Vec<&str> = choices.iter().map(|(_, name)| *name).collect();
         names.join(", ")
     })
+}
+
+/// The word for one of a few choices; nothing for one that has none.
+pub fn name_of<T: Copy + PartialEq>(choice: T, choices: &[(T, &'static str)]) -> String {
+    let found = choices.iter().find(|(other, _)| *other == choice);
+    found.map_or_else(String::new, |(_, name)| (*name).to_owned())
 }
 
 /// A switch that is given a value, as the environment must: `BBD_DEV=1`.
@@ -207,18 +218,57 @@ pub fn file_mode(value: &OsStr) -> Result<u32, Allowed> {
         .ok_or_else(|| "permission bits in octal, 0000 to 0777".to_owned())
 }
 
+/// A host and a TCP port. Shown as it would be written: an IPv6 address in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name, or an address without brackets; where one may listen, nothing for all of one's own addresses.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// The host as an address, if it is written as one: then nothing needs to be resolved.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+}
+
+impl Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// `HOST:PORT`, `[IPV6]:PORT` or `:PORT`. Only the form is checked: names are resolved when they are used.
-pub fn tcp_address(value: &OsStr) -> Result<String, Allowed> {
-    let allowed = || "HOST:PORT, [IPV6]:PORT or :PORT with a port from 1 to 65535".to_owned();
-    let text = value.to_str().ok_or_else(allowed)?;
-    let (host, port) = text.rsplit_once(':').ok_or_else(allowed)?;
-    let port_is_legal = parse_digits(port).is_some_and(|port| (1..=65535).contains(&port));
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let host_is_legal = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.len() <= 253 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)),
+pub fn tcp_address(value: &OsStr) -> Result<HostPort, Allowed> {
+    let address = value.to_str().and_then(parse_host_port);
+    address.ok_or_else(|| "HOST:PORT, [IPV6]:PORT or :PORT with a port from 1 to 65535".to_owned())
+}
+
+/// `ID@HOST:PORT`, the one peer; an IPv6 address stands in brackets.
+pub fn peer(value: &OsStr) -> Result<Peer, Allowed> {
+    let allowed = || "one peer, ID@HOST:PORT or ID@[IPV6]:PORT with a port from 1 to 65535".to_owned();
+    let (id, address) = value.to_str().and_then(|text| text.split_once('@')).ok_or_else(allowed)?;
+    let host_id = host_id(OsStr::new(id)).map_err(|_| allowed())?;
+    let address = parse_host_port(address).filter(|address| !address.host.is_empty()).ok_or_else(allowed)?;
+    Ok(Peer { host_id, address })
+}
+
+fn parse_host_port(text: &str) -> Option<HostPort> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|address| address.parse::<Ipv6Addr>().is_ok())?,
+        None => host,
     };
-    if port_is_legal && host_is_legal { Ok(text.to_owned()) } else { Err(allowed()) }
+    let is_name = host.len() <= MAX_HOST_NAME_BYTES
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    (is_name || text.starts_with('[')).then(|| HostPort { host: host.to_owned(), port })
 }
 
 /// A group by its name or number, looked up in the text of a group file (group(5)).
@@ -331,10 +381,32 @@ mod tests {
     #[test]
     fn addresses_have_a_port() {
         for text in [":8080", "127.0.0.1:1", "[::1]:8080", "peer-1.example.com:65535"] {
-            assert!(tcp_address(OsStr::new(text)).is_ok(), "{text}");
+            let address = tcp_address(OsStr::new(text)).unwrap();
+            assert_eq!(address.to_string(), text);
+            assert_eq!(address.ip().is_some(), text.contains("0.0.1") || text.contains("::1"), "{text}");
         }
-        for text in ["", ":", "8080", ":0", ":65536", "::1:8080", "[::1]", "[x]:1", "a b:1", "host:port"] {
+        for text in
+            ["", ":", "8080", ":0", ":65536", "::1:8080", "[::1]", "[x]:1", "[::1:1", "::1]:1", "a b:1", "host:port"]
+        {
             assert!(tcp_address(OsStr::new(text)).is_err(), "{text}");
+            assert!(peer(OsStr::new(&format!("b@{text}"))).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn peers_have_an_id_and_an_address() {
+        for (text, id, host, port) in [
+            ("b@10.0.0.2:8080", "b", "10.0.0.2", 8080),
+            ("edge-2.example@edge-2.example:1", "edge-2.example", "edge-2.example", 1),
+            ("b@[fd00::2]:8080", "b", "fd00::2", 8080),
+        ] {
+            let address = HostPort { host: host.to_owned(), port };
+            assert_eq!(peer(OsStr::new(text)), Ok(Peer { host_id: id.to_owned(), address }));
+        }
+        for text in
+            ["", "@", "b@:8080", "@10.0.0.2:8080", "10.0.0.2:8080", "b c@d:1", "b@c@d:1", "b@c:1,d@e:2", "ä@b:1"]
+        {
+            assert!(peer(OsStr::new(text)).is_err(), "{text}");
         }
     }
 

@@ -68,6 +68,17 @@ impl<T> Arena<T> {
         self.len
     }
 
+    /// Handles below this one may be in use.
+    pub(super) fn handles_end(&self) -> u32 {
+        let in_last = self.chunks.last().map_or(0, Vec::len);
+        u32::try_from(self.chunks.len().saturating_sub(1) * CHUNK_THINGS + in_last).unwrap_or(u32::MAX)
+    }
+
+    /// The chunks, to be dropped one at a time.
+    pub(super) fn into_chunks(self) -> Vec<Vec<Option<T>>> {
+        self.chunks
+    }
+
     /// Every thing, in the order of handles; for checks only.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let things = self.chunks.iter().flatten().enumerate();

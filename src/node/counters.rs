@@ -42,6 +42,7 @@ impl Node {
                     entry.set_counter_value(value);
                     self.raise_version(slot);
                     self.move_expiry(now, slot, *ttl_ms);
+                    self.log_store(slot);
                 }
                 Ok(Outcome::Stepped { slot, step })
             }

@@ -94,6 +94,12 @@ impl Customers {
         Some(handle)
     }
 
+    /// Forgets all of them, with their rates.
+    pub(super) fn forget_all(&mut self) {
+        self.arena = Arena::new();
+        self.index = Index::new(INDEX_TABLES);
+    }
+
     pub(super) fn get(&self, handle: u32) -> &Customer {
         self.arena.get(handle)
     }

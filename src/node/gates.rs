@@ -1,11 +1,12 @@
 //! All gates of a request, in the one order in which they are passed: it decides which error wins.
 //!
-//! Before the store is looked for ([`Node::admit`]): the rate, then the idempotency key. Then, by the operations, in this order:
+//! Before the store is looked for: whether this node is the one to ask ([`Node::pass_on`]), then, in [`Node::admit`], the lease, the
+//! lock window after a failover, the rate, whether a change can be replicated, and the idempotency key. Then, by the operations, in this order:
 //! the preconditions ([`check_condition`]), whether it is there, its kind, its lock, the values, the tombstone limits, and at
 //! last room ([`Node::check_room`]).
 
 use super::kept::{KeptAnswers, Seen};
-use super::request::{Condition, Counter, Etag, IfMatch, Request, RequestId};
+use super::request::{Condition, Counter, Etag, IfMatch, Operation, Request, RequestId};
 use super::response::Refusal;
 use super::timeouts::Timer;
 use super::{ANSWER_KEPT_MS, Asker, Node, Outbox};
@@ -28,14 +29,22 @@ impl Node {
         request: &Request<'_>,
         outbox: &mut dyn Outbox,
     ) -> Admission {
+        let changes = request.operation.is_change();
+        if changes && self.must_refuse_changes(now) {
+            return Admission::Refused(Refusal::NotReplicated { applied: false });
+        }
+        if let Some(refusal) = self.lock_window(now, &request.operation) {
+            return Admission::Refused(refusal);
+        }
         if let Some(retry_after_ms) = self.customers.rate_wait_ms(customer, now.monotonic) {
             self.status.rate_limited_total += 1;
             return Admission::Refused(Refusal::RateLimited { retry_after_ms });
         }
         self.customers.take_token(customer, now.monotonic);
 
-        // There is no other node that could have it.
-        if request.durable && request.operation.is_change() {
+        let replicate_all = self.peering.as_ref().is_some_and(|peering| peering.config.replicate_all);
+        let durable = changes && (request.durable || replicate_all);
+        if durable && !self.can_replicate(now) {
             return Admission::Refused(Refusal::NotReplicated { applied: false });
         }
 
@@ -43,7 +52,7 @@ impl Node {
         if let Some(idempotency) = &request.idempotency {
             match self.kept.look_up(customer, idempotency) {
                 Seen::Answered(handle) => {
-                    outbox.respond(id, self.kept.replay(handle, &self.customers.get(customer).id));
+                    super::forward::deliver(outbox, id, self.kept.replay(handle));
                     return Admission::Answered;
                 }
                 Seen::Mismatch => return Admission::Refused(Refusal::IdempotencyMismatch),
@@ -59,7 +68,21 @@ impl Node {
             self.customers.get_mut(customer).kept_answers += 1;
             self.add_memory(customer, cost_bytes);
         }
-        Admission::Admitted(Asker { request: id, connection: request.connection, customer, kept })
+        Admission::Admitted(Asker { request: id, connection: request.connection, customer, kept, changes, durable })
+    }
+
+    /// After a failover nobody knows who held which lock, until all of them would have run out.
+    fn lock_window(&self, now: Now, operation: &Operation<'_>) -> Option<Refusal> {
+        let until = self.peering.as_ref()?.lock_window_until;
+        let is_about_locks = matches!(
+            operation,
+            Operation::BeginModify { .. } | Operation::CompleteModify { .. } | Operation::CancelModify { .. }
+        );
+        if !is_about_locks || until <= now.monotonic {
+            return None;
+        }
+        let left = until.since(now.monotonic).as_millis();
+        Some(Refusal::LockStateUnknown { retry_after_ms: u64::try_from(left).unwrap_or(u64::MAX).max(1) })
     }
 
     /// After the answer: keeps it for its time, or gives its place back. `more_bytes` is nothing for what is not kept.
@@ -68,7 +91,9 @@ impl Node {
             Some(more_bytes) => {
                 self.add_memory(customer, more_bytes);
                 let until = now.monotonic + std::time::Duration::from_millis(ANSWER_KEPT_MS);
-                self.timers.arm(until, Timer::AnswerForgotten(kept));
+                let timer = self.timers.arm(until, Timer::AnswerForgotten(kept));
+                self.kept.set_until(kept, until, timer);
+                self.log_answer(kept);
             }
             None => _ = self.forget_kept_answer(kept),
         }
@@ -76,6 +101,10 @@ impl Node {
 
     /// Gives the place of an answer back. Returns whose it was.
     pub(super) fn forget_kept_answer(&mut self, kept: u32) -> u32 {
+        self.log_answer_gone(kept);
+        if let Some((_, timer)) = self.kept.until(kept) {
+            self.timers.disarm(timer);
+        }
         let (customer, cost_bytes) = self.kept.forget(kept);
         self.customers.get_mut(customer).kept_answers -= 1;
         self.take_memory(customer, cost_bytes);

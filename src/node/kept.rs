@@ -5,8 +5,12 @@ use std::hash::Hasher as _;
 use siphasher::sip::SipHasher13;
 
 use super::arena::{Arena, Index};
-use super::request::{Counter, Idempotency, LockId, StoreKey};
-use super::response::{Answer, Refusal, Response, StepTaken, StoreFacts};
+use super::codec::{read_response, write_response};
+use super::request::Idempotency;
+use super::response::{Answer, Refusal, Response};
+use crate::time::Instant;
+use crate::wheel::TimerId;
+use crate::wire::Reader;
 
 /// How long an answer is kept from the moment it was given.
 pub const ANSWER_KEPT_MS: u64 = 60_000;
@@ -15,24 +19,16 @@ pub const ANSWER_OVERHEAD_BYTES: u64 = 320;
 
 const INDEX_TABLES: usize = 256;
 
-/// An answer to a change.
-#[derive(Debug)]
-enum KeptAnswer {
-    Done,
-    StoreId { key: StoreKey, created: bool },
-    Counter { counter: Counter, step: Option<StepTaken> },
-    Locked { lock: LockId, body: Box<[u8]>, created: bool },
-    Deleted { count: u64 },
-}
-
 /// One key of one customer.
 #[derive(Debug)]
 struct Kept {
     customer: u32,
     key: Box<str>,
     fingerprint: [u8; 16],
-    /// Nothing while the first request has no answer yet.
-    answer: Option<(Result<KeptAnswer, Refusal>, Option<StoreFacts>)>,
+    /// Its bytes; nothing while the first request has no answer yet.
+    answer: Option<Box<[u8]>>,
+    /// Until when, and the timer for it.
+    until: Option<(Instant, TimerId)>,
     cost_bytes: u64,
 }
 
@@ -73,17 +69,18 @@ impl KeptAnswers {
     }
 
     pub(super) fn look_up(&self, customer: u32, idempotency: &Idempotency<'_>) -> Seen {
-        let found = self.index.find(hash_kept(self.hasher, customer, idempotency.key), |handle| {
-            let kept = self.arena.get(handle);
-            kept.customer == customer && &*kept.key == idempotency.key
-        });
-        let Some(handle) = found else { return Seen::New };
+        let Some(handle) = self.find(customer, idempotency.key) else { return Seen::New };
         let kept = self.arena.get(handle);
         match (&kept.answer, kept.fingerprint == idempotency.fingerprint) {
             (_, false) => Seen::Mismatch,
             (None, true) => Seen::InProgress,
             (Some(_), true) => Seen::Answered(handle),
         }
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        self.arena = Arena::new();
+        self.index = Index::new(INDEX_TABLES);
     }
 
     /// What keeping the answer of a request costs at least, in bytes.
@@ -99,6 +96,7 @@ impl KeptAnswers {
             key: idempotency.key.into(),
             fingerprint: idempotency.fingerprint,
             answer: None,
+            until: None,
             cost_bytes: Self::cost_bytes(idempotency),
         });
         let Self { arena, index, hasher } = self;
@@ -106,38 +104,59 @@ impl KeptAnswers {
         handle
     }
 
-    /// Keeps the answer, or says that it is none to keep (worth a retry, or no answer to a change). Returns the bytes it adds
-    /// to the books.
+    /// Keeps the answer, or says that it is none to keep (worth a retry). Returns the bytes it adds to the books.
     pub(super) fn keep(&mut self, handle: u32, response: &Response<'_>) -> Option<u64> {
-        let (result, more_bytes) = match &response.result {
-            Ok(Answer::Done) => (Ok(KeptAnswer::Done), 0),
-            Ok(Answer::StoreId { key, created, .. }) => (Ok(KeptAnswer::StoreId { key: *key, created: *created }), 0),
-            Ok(Answer::Counter { counter, step }) => (Ok(KeptAnswer::Counter { counter: *counter, step: *step }), 0),
-            Ok(Answer::Locked { lock, body, created }) => {
-                (Ok(KeptAnswer::Locked { lock: *lock, body: (*body).into(), created: *created }), body.len() as u64)
-            }
-            Ok(Answer::Deleted { count }) => (Ok(KeptAnswer::Deleted { count: *count }), 0),
-            Ok(Answer::Blob(_) | Answer::Authorized | Answer::Names { .. } | Answer::Stores(_)) => return None,
-            Err(refusal) if refusal.is_worth_a_retry() => return None,
-            Err(refusal) => (Err(*refusal), 0),
+        if response.result.as_ref().is_err_and(Refusal::is_worth_a_retry) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        write_response(&mut bytes, response);
+        let more_bytes = match &response.result {
+            Ok(Answer::Locked { body, .. } | Answer::Blob(body)) => body.len() as u64,
+            Ok(_) | Err(_) => 0,
         };
         let kept = self.arena.get_mut(handle);
-        kept.answer = Some((result, response.facts));
+        kept.answer = Some(bytes.into_boxed_slice());
         kept.cost_bytes += more_bytes;
         Some(more_bytes)
     }
 
+    pub(super) fn set_until(&mut self, handle: u32, until: Instant, timer: TimerId) {
+        self.arena.get_mut(handle).until = Some((until, timer));
+    }
+
+    pub(super) fn until(&self, handle: u32) -> Option<(Instant, TimerId)> {
+        self.arena.get(handle).until
+    }
+
     /// The answer of an `Answered` key, as it was.
-    pub(super) fn replay<'a>(&'a self, handle: u32, customer: &'a str) -> Response<'a> {
-        let (result, facts) = self.arena.get(handle).answer.as_ref().expect("only an answered key is replayed");
-        let result = result.as_ref().map_err(|refusal| *refusal).map(|answer| match answer {
-            KeptAnswer::Done => Answer::Done,
-            KeptAnswer::StoreId { key, created } => Answer::StoreId { customer, key: *key, created: *created },
-            KeptAnswer::Counter { counter, step } => Answer::Counter { counter: *counter, step: *step },
-            KeptAnswer::Locked { lock, body, created } => Answer::Locked { lock: *lock, body, created: *created },
-            KeptAnswer::Deleted { count } => Answer::Deleted { count: *count },
-        });
-        Response::new(result, *facts)
+    pub(super) fn replay(&self, handle: u32) -> Response<'_> {
+        let bytes = self.arena.get(handle).answer.as_ref().expect("only an answered key is replayed");
+        read_response(&mut Reader::new(bytes)).expect("what was written reads back")
+    }
+
+    /// Whose it is, its key and its fingerprint, if it is answered; for a snapshot.
+    pub(super) fn answered(&self, handle: u32) -> Option<(u32, &str, [u8; 16])> {
+        let kept = self.arena.find(handle).filter(|kept| kept.answer.is_some())?;
+        Some((kept.customer, &kept.key, kept.fingerprint))
+    }
+
+    /// The key and fingerprint of a place, answered or not.
+    pub(super) fn place(&self, handle: u32) -> (Box<str>, [u8; 16]) {
+        let kept = self.arena.get(handle);
+        (kept.key.clone(), kept.fingerprint)
+    }
+
+    pub(super) fn find(&self, customer: u32, key: &str) -> Option<u32> {
+        self.index.find(hash_kept(self.hasher, customer, key), |handle| {
+            let kept = self.arena.get(handle);
+            kept.customer == customer && &*kept.key == key
+        })
+    }
+
+    /// Handles below this one may be in use.
+    pub(super) fn handles_end(&self) -> u32 {
+        self.arena.handles_end()
     }
 
     /// Forgets an answer, or the place for one. Returns whose it was and the bytes it takes off the books.

@@ -76,6 +76,18 @@ impl Locks {
         self.lines.iter().filter(|(_, line)| line.holder.is_some()).map(|(_, line)| line.slot)
     }
 
+    /// Every store whose lock is held or waited for.
+    pub(super) fn slots_with_line(&self) -> Vec<u32> {
+        self.lines.iter().map(|(_, line)| line.slot).collect()
+    }
+
+    /// Every connection that something is tied to, in order.
+    pub(super) fn connections(&self) -> Vec<ConnectionId> {
+        let mut connections: Vec<ConnectionId> = self.ties.keys().copied().collect();
+        connections.sort_unstable();
+        connections
+    }
+
     fn find(&self, slot: u32) -> Option<u32> {
         self.by_slot.find(hash_of_number(slot), |handle| self.lines.get(handle).slot == slot)
     }

@@ -14,36 +14,52 @@
 //! - Names made under a prefix while a long prefix delete runs may be deleted with it.
 
 mod arena;
+mod backlog;
+pub mod codec;
 mod counters;
 mod customers;
+mod follow;
+mod forward;
 mod gates;
 mod kept;
 mod locks;
 mod modify;
 mod named;
+#[cfg(test)]
+mod pair_tests;
 mod parked;
+mod peering;
+mod record;
 pub mod request;
 pub mod response;
 mod store;
 mod stores;
+mod stream;
 mod timeouts;
 
 use std::collections::VecDeque;
 
-use self::arena::{Arena, Index};
+use self::arena::{Arena, Index, OwnMap};
+use self::backlog::Backlog;
 use self::customers::Customers;
+use self::follow::FollowedLock;
+use self::forward::deliver;
 use self::gates::Admission;
 use self::kept::KeptAnswers;
 use self::locks::Locks;
 use self::parked::Parked;
+use self::peering::{Follower, Peering};
 use self::request::{Condition, ConnectionId, Content, LockId, Operation, Request, RequestId, StoreKey};
 use self::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
 use self::store::{Entry, State};
 use self::timeouts::PrefixJob;
+use crate::peer::message::Message;
 use crate::time::{Instant, Now};
 use crate::wheel::{Timers, Wheel};
 
 pub use self::kept::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES};
+pub use self::named::READ_MANY_MAX_BYTES;
+pub use self::peering::{HANDOVER_TIMEOUT_MS, OnPeerLoss, PeerConfig, REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};
 pub use self::store::{NAME_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, cost_of_new_bytes};
 pub use self::timeouts::{EXPIRED_REMEMBERED_MS, PREFIX_DELETES_PER_TURN, TOMBSTONE_KEPT_MS};
 
@@ -69,8 +85,33 @@ pub enum Input<'a> {
         /// Which.
         connection: ConnectionId,
     },
-    /// The time `next_timeout` named has come.
+    /// The time `next_timeout` named has come. What waits on the peer's connection is to be told before.
     Timeout,
+    /// Everything that happened together has been told: what it comes to is sent to the peer.
+    EndOfTurn,
+    /// The connection to the peer that this node dialled is up, and both sides have proved who they are.
+    PeerUp {
+        /// Which life of the peer it is.
+        incarnation: u64,
+    },
+    /// That connection has ended.
+    PeerDown,
+    /// The peer's port refused a connection.
+    PeerRefused,
+    /// The peer says something, on the connection that it dialled.
+    PeerMessage {
+        /// Which life of the peer said it.
+        incarnation: u64,
+        /// What.
+        message: Message<'a>,
+    },
+    /// The operator wants this node to be primary.
+    Promote {
+        /// For the answer.
+        id: RequestId,
+        /// Without asking the other node.
+        force: bool,
+    },
 }
 
 /// What a node is to its site.
@@ -90,6 +131,72 @@ pub trait Outbox {
     /// Answers a request. Each is answered once at most, and every one that is not abandoned; a long prefix delete answers even
     /// if its connection has gone.
     fn respond(&mut self, id: RequestId, response: Response<'_>);
+
+    /// Sends a message to the peer on the connection this node dialled; nowhere if it is down.
+    fn send_peer(&mut self, message: Message<'_>);
+
+    /// Ends both connections with the peer, which are then dialled anew.
+    fn close_peer(&mut self, why: PeerMisbehaved);
+
+    /// Something an operator wants to know.
+    fn event(&mut self, event: Event);
+}
+
+/// What a peer did that no peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerMisbehaved {
+    /// It acknowledged what was never sent.
+    AcknowledgedTheFuture,
+    /// Its changes do not fit what it sent before.
+    ImpossibleRecord,
+}
+
+/// Something an operator wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This node is now something else.
+    RoleChanged {
+        /// What.
+        role: Role,
+    },
+    /// It became primary.
+    Promoted {
+        /// In which epoch.
+        epoch: u32,
+        /// As the end of a sentence that begins with "promoted:".
+        why: &'static str,
+    },
+    /// It was primary, and heard of a newer one.
+    SteppedDown {
+        /// Of which epoch it was.
+        old_epoch: u32,
+        /// Of which epoch the other is.
+        new_epoch: u32,
+    },
+    /// Changes it had made alone are dropped.
+    ChangesLost {
+        /// How many.
+        count: u64,
+    },
+    /// The connection to the peer has ended.
+    PeerLinkDown,
+    /// The peer's process is another one than before.
+    PeerRestarted,
+    /// A snapshot for the peer begins.
+    SnapshotBegun,
+    /// The peer has everything.
+    FollowerInStep,
+    /// The peer does not follow any more.
+    FollowerLost,
+    /// The peer is too far behind, and will need a snapshot.
+    BacklogOverflow,
+    /// The other node was handed this epoch's end.
+    HandedOver {
+        /// The epoch that has ended.
+        epoch: u32,
+    },
+    /// The other node did not take over in time.
+    HandoverAborted,
 }
 
 /// Randomness: the operating system's, or a seed's.
@@ -117,6 +224,8 @@ pub struct NodeConfig {
     pub lock_timeout_ms: u64,
     /// Time to live of a store created without one.
     pub default_ttl_ms: u64,
+    /// The other node, if there is one.
+    pub peer: Option<PeerConfig>,
 }
 
 impl Default for NodeConfig {
@@ -131,6 +240,7 @@ impl Default for NodeConfig {
             tombstone_global_limit: 0,
             lock_timeout_ms: 500,
             default_ttl_ms: 1_209_600_000,
+            peer: None,
         }
     }
 }
@@ -160,6 +270,24 @@ pub struct NodeStatus {
     pub rate_limited_total: u64,
     /// Requests refused for want of memory, capacity or quota.
     pub capacity_refused_total: u64,
+    /// What the node is.
+    pub role: Role,
+    /// The epoch it is in; 0 before it has heard of one.
+    pub epoch: u32,
+    /// Changes made or applied.
+    pub changes: u64,
+    /// Changes the peer has not acknowledged.
+    pub unacknowledged: u64,
+    /// The same in bytes.
+    pub backlog_bytes: u64,
+    /// When the peer was last heard; nothing if it never was.
+    pub peer_heard_at: Option<Instant>,
+    /// The connection to the peer is up.
+    pub is_peer_up: bool,
+    /// The peer follows and has everything it acknowledged.
+    pub is_peer_in_step: bool,
+    /// Changes of this node that were dropped after it had been primary alone.
+    pub lost_changes_total: u64,
 }
 
 /// Who asked: all that is needed to answer later.
@@ -170,6 +298,10 @@ struct Asker {
     customer: u32,
     /// The place for the answer, if it came with an idempotency key.
     kept: Option<u32>,
+    /// It may change something.
+    changes: bool,
+    /// It is answered only when the secondary has the change.
+    durable: bool,
 }
 
 /// What was asked, and how long it may wait for a lock.
@@ -222,11 +354,30 @@ struct Stores {
     wheel: Wheel,
 }
 
+/// An entry as [`Node::image`] shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of a store")]
+pub struct EntryImage {
+    pub key: StoreKey,
+    pub customer: String,
+    pub name: Option<String>,
+    pub blob: Option<Vec<u8>>,
+    pub counter: Option<request::Counter>,
+    /// Of remains: deleted, not expired.
+    pub is_tombstone: bool,
+    pub etag: Option<request::Etag>,
+    /// By the node's own monotonic clock, in milliseconds: the store's expiry, or when the remains are forgotten.
+    pub ends_ms: u64,
+    pub lock: Option<LockId>,
+}
+
 /// What an answer borrows from, apart from what may be changed while it is written.
 struct View<'n> {
     stores: &'n Arena<Entry>,
     customers: &'n Customers,
     locks: &'n Locks,
+    /// A follower's.
+    followed_locks: Option<&'n OwnMap<u32, FollowedLock>>,
     now: Now,
 }
 
@@ -243,7 +394,9 @@ impl<'n> View<'n> {
             }
             Ok(Outcome::Content(slot)) => match self.stores.get(slot).content() {
                 Content::Blob(bytes) => {
-                    let locked = Some(self.locks.holder(slot).is_some());
+                    let followed = || self.followed_locks.and_then(|locks| locks.get(&slot));
+                    let is_followed = || followed().is_some_and(|lock| lock.until > self.now.monotonic);
+                    let locked = Some(self.locks.holder(slot).is_some() || is_followed());
                     (Answer::Blob(bytes), Some(StoreFacts { locked, ..self.facts(slot) }))
                 }
                 Content::Counter(counter) => (Answer::Counter { counter, step: None }, Some(self.facts(slot))),
@@ -281,6 +434,13 @@ impl<'n> View<'n> {
     }
 }
 
+impl Stores {
+    fn new(now: Now) -> Self {
+        let wheel = Wheel::new(now.monotonic.as_millis());
+        Self { arena: Arena::new(), index: Index::new(STORE_INDEX_TABLES), wheel }
+    }
+}
+
 /// A node of the session store.
 pub struct Node {
     config: NodeConfig,
@@ -296,6 +456,9 @@ pub struct Node {
     /// Waiters whose store has gone: carried out anew when the request that removed it has its answer.
     orphans: VecDeque<Parked>,
     prefix_jobs: VecDeque<PrefixJob>,
+    /// Entries of a former life, dropped a chunk at a time.
+    trash: Vec<Vec<Option<Entry>>>,
+    peering: Option<Peering>,
     status: NodeStatus,
 }
 
@@ -309,17 +472,15 @@ impl Node {
             let (low, high) = bytes.split_at(8);
             [low, high].map(|half| u64::from_le_bytes(half.try_into().expect("half of 16 is 8")))
         };
+        let [incarnation, _] = hash_keys();
+        let peering = config.peer.clone().map(|peer| Peering::new(peer, incarnation, now));
         let customers = Customers::new(hash_keys(), config.rate_limit_per_second, config.burst_size);
         let kept = KeptAnswers::new(hash_keys());
-        let stores = Stores {
-            arena: Arena::new(),
-            index: Index::new(STORE_INDEX_TABLES),
-            wheel: Wheel::new(now.monotonic.as_millis()),
-        };
+        let stores = Stores::new(now);
         Self {
             config,
             entropy,
-            epoch: 1,
+            epoch: u32::from(peering.is_none()),
             stores,
             customers,
             locks: Locks::new(),
@@ -328,6 +489,8 @@ impl Node {
             lines_to_serve: VecDeque::new(),
             orphans: VecDeque::new(),
             prefix_jobs: VecDeque::new(),
+            trash: Vec::new(),
+            peering,
             status: NodeStatus::default(),
         }
     }
@@ -338,12 +501,25 @@ impl Node {
             Input::Request { id, request } => self.on_request(now, id, &request, outbox),
             Input::ConnectionClosed { connection } => self.on_connection_closed(now, connection, outbox),
             Input::Timeout => self.on_timeout(now, outbox),
+            Input::EndOfTurn => self.on_end_of_turn(now, outbox),
+            Input::PeerUp { incarnation } => self.on_peer_up(now, incarnation, outbox),
+            Input::PeerDown => self.on_peer_down(now, outbox),
+            Input::PeerRefused => self.on_peer_refused(now, outbox),
+            Input::PeerMessage { incarnation, message } => {
+                if let Err(why) = self.on_peer_message(now, incarnation, message, outbox) {
+                    outbox.close_peer(why);
+                }
+            }
+            Input::Promote { id, force } => self.on_promote(now, id, force, outbox),
         }
     }
 
     fn on_request(&mut self, now: Now, id: RequestId, request: &Request<'_>, outbox: &mut dyn Outbox) {
+        if self.pass_on(now, id, request, outbox) {
+            return;
+        }
         let Some(customer) = self.customers.find_or_make(request.customer) else {
-            return outbox.respond(id, Response::new(Err(Refusal::CapacityExceeded), None));
+            return deliver(outbox, id, Response::new(Err(Refusal::CapacityExceeded), None));
         };
         match self.admit(now, id, customer, request, outbox) {
             Admission::Admitted(asker) => {
@@ -351,7 +527,10 @@ impl Node {
                 self.carry_out(&Ask { now, asker, condition, operation, deadline: None }, outbox);
                 self.serve_lines(now, outbox);
             }
-            Admission::Refused(refusal) => outbox.respond(id, Response::new(Err(refusal), None)),
+            Admission::Refused(refusal) => {
+                let by = self.role();
+                deliver(outbox, id, Response { by, ..Response::new(Err(refusal), None) });
+            }
             Admission::Answered => {}
         }
         self.forget_customer_if_unused(now, customer);
@@ -383,48 +562,125 @@ impl Node {
             Operation::Touch { target, ttl_ms } => self.on_touch(ask, target, *ttl_ms, outbox),
             Operation::List { prefix, after, limit } => Ok(self.on_list(ask, prefix, after.as_deref(), *limit)),
             Operation::DeletePrefix { prefix } => self.on_delete_prefix(ask, prefix),
-            Operation::ReadMany { names } => Ok(self.on_read_many(ask, names, outbox)),
+            Operation::ReadMany { names } => self.on_read_many(ask, names, outbox),
             Operation::DeleteMany { names } => self.on_delete_many(ask, names, outbox),
             Operation::Rename { name, to } => self.on_rename(ask, name, to, outbox),
         };
         match outcome {
             Ok(Outcome::Later) => {}
-            outcome => self.answer(ask.now, ask.asker, outcome, outbox),
+            outcome => {
+                let about = if outcome.is_err() { self.store_asked_about(ask) } else { None };
+                self.answer(ask.now, ask.asker, outcome, about, outbox);
+            }
         }
     }
 
-    fn answer(&mut self, now: Now, asker: Asker, outcome: Result<Outcome, Refusal>, outbox: &mut dyn Outbox) {
+    /// The store that a refused request was about, if there is one: whoever is refused learns its tag.
+    fn store_asked_about(&self, ask: &Ask<'_>) -> Option<u32> {
+        let (key, name) = ask.operation.subject();
+        let slot = match (key, name) {
+            (Some(key), _) => self.stores.find(key)?,
+            (None, Some(name)) => *self.customers.get(ask.asker.customer).names.get(name)?,
+            (None, None) => return None,
+        };
+        let entry = self.stores.arena.get(slot);
+        let is_alive = entry.is_store() && entry.expires_ms() > ask.now.monotonic.as_millis();
+        (is_alive && entry.customer() == ask.asker.customer).then_some(slot)
+    }
+
+    /// `about` is the store that a refusal is about.
+    fn answer(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        outcome: Result<Outcome, Refusal>,
+        about: Option<u32>,
+        outbox: &mut dyn Outbox,
+    ) {
         if let Err(Refusal::CapacityExceeded | Refusal::CustomerQuotaExceeded) = outcome {
             self.status.capacity_refused_total += 1;
         }
-        let view = View { stores: &self.stores.arena, customers: &self.customers, locks: &self.locks, now };
-        let response = view.response(asker.customer, outcome);
+        let followed_locks = self.peering.as_ref().map(|peering| &peering.followed_locks);
+        let (stores, customers, locks) = (&self.stores.arena, &self.customers, &self.locks);
+        let view = View { stores, customers, locks, followed_locks, now };
+        let refused = about.filter(|_| outcome.is_err()).map(|slot| view.facts(slot));
+        let mut response = view.response(asker.customer, outcome);
+        response.facts = response.facts.or(refused);
+        let by = self.peering.as_ref().map_or(Role::Primary, |peering| peering.role);
+        let degraded = asker.changes && self.is_degraded(now);
+        let response = Response { by, degraded, ..response };
         let more_bytes = asker.kept.map(|kept| (kept, self.kept.keep(kept, &response)));
-        outbox.respond(asker.request, response);
+        let mut withheld = None;
+        if asker.durable && response.result.is_ok() {
+            let mut bytes = Vec::new();
+            codec::write_response(&mut bytes, &response);
+            withheld = Some(bytes.into_boxed_slice());
+        } else {
+            deliver(outbox, asker.request, response);
+        }
         if let Some((kept, more_bytes)) = more_bytes {
             self.settle_kept_answer(now, asker.customer, kept, more_bytes);
+        }
+        if let Some(bytes) = withheld {
+            self.withhold(asker.request, bytes);
         }
     }
 
     /// When `Input::Timeout` is due; a time in the past means there is work left over.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        if !self.prefix_jobs.is_empty() {
+        if !self.prefix_jobs.is_empty() || !self.trash.is_empty() || self.has_images_to_append() {
             return Some(Instant::ZERO);
         }
-        let stores = self.stores.wheel.next_deadline_ms().map(Instant::from_millis);
-        [stores, self.timers.next_deadline()].into_iter().flatten().min()
+        let expires = self.role() == Role::Primary;
+        let stores = expires.then(|| self.stores.wheel.next_deadline_ms()).flatten().map(Instant::from_millis);
+        let peering = self.peering.as_ref().map(Peering::next_deadline).filter(|&at| at != Instant::FAR_FUTURE);
+        [stores, self.timers.next_deadline(), peering].into_iter().flatten().min()
     }
 
     /// What the node says of itself.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
+        let peering = self.peering.as_ref();
+        let backlog = peering.filter(|peering| peering.role == Role::Primary).map(|peering| &peering.backlog);
         NodeStatus {
+            role: self.role(),
+            epoch: self.epoch,
+            changes: peering.map_or(0, Peering::number),
+            unacknowledged: backlog.map_or(0, |backlog| backlog.last() - backlog.acked()),
+            backlog_bytes: backlog.map_or(0, Backlog::bytes),
+            peer_heard_at: peering.and_then(|peering| peering.heard_at),
+            is_peer_up: peering.is_some_and(|peering| peering.link_up),
+            is_peer_in_step: peering.is_some_and(|peering| peering.follower == Follower::InStep),
             customers: self.customers.len() as u64,
             locks: self.locks.held(),
             waiters: self.locks.waiters() as u64,
             ..self.status
         }
+    }
+
+    /// Drops everything it holds: it is about to join anew, or what it has is worth nothing. The memory goes a little at a time.
+    fn forget_everything(&mut self, now: Now) {
+        let old = std::mem::replace(&mut self.stores, Stores::new(now));
+        self.trash.extend(old.arena.into_chunks());
+        self.customers.forget_all();
+        self.kept.forget_all();
+        self.locks = Locks::new();
+        self.timers = Timers::new(now.monotonic);
+        self.lines_to_serve.clear();
+        self.orphans.clear();
+        self.status = NodeStatus { stores: 0, memory_bytes: 0, tombstones: 0, names: 0, ..self.status };
+        if let Some(peering) = &mut self.peering {
+            peering.stream = None;
+            peering.applied = 0;
+            peering.followed_locks.clear();
+            peering.follower = Follower::None;
+            peering.backlog = Backlog::new(0);
+        }
+    }
+
+    fn drop_some_trash(&mut self) {
+        self.trash.pop();
     }
 
     /// Milliseconds until this customer may ask again, if its rate is used up. Takes nothing from it: for a client that asks
@@ -460,6 +716,32 @@ impl Node {
         customers.into_iter().map(|customer| self.customers.get(customer).id.to_string()).collect()
     }
 
+    /// Everything a follower must have too, in the order of keys: for tests that compare two nodes.
+    #[must_use]
+    pub fn image(&self) -> Vec<EntryImage> {
+        let mut image: Vec<EntryImage> = self
+            .stores
+            .arena
+            .iter()
+            .map(|(slot, entry)| EntryImage {
+                key: entry.key,
+                customer: self.customers.get(entry.customer()).id.to_string(),
+                name: entry.name().map(str::to_owned),
+                blob: (entry.state() == State::Blob).then(|| entry.blob().to_vec()),
+                counter: (entry.state() == State::Counter).then(|| entry.counter()),
+                is_tombstone: entry.state() == State::Tombstone,
+                etag: entry.is_store().then(|| entry.etag()),
+                ends_ms: entry.expires_ms(),
+                lock: match self.peering.as_ref().and_then(|peering| peering.followed_locks.get(&slot)) {
+                    Some(lock) => Some(lock.id),
+                    None => self.locks.holder(slot).map(|holder| holder.id),
+                },
+            })
+            .collect();
+        image.sort_unstable_by_key(|entry| entry.key);
+        image
+    }
+
     /// Asserts what must always hold between two inputs (section 6 of the replication specification). Visits everything: for
     /// the simulator.
     pub fn check_invariants(&self) {
@@ -474,6 +756,8 @@ impl Node {
                 assert_eq!(customer.names.get(name), Some(&slot), "name-unique");
             }
             assert_eq!(entry.has_lock_line(), self.locks.holder(slot).is_some(), "one-lock-holder");
+            let followed = self.peering.as_ref().is_some_and(|peering| peering.followed_locks.contains_key(&slot));
+            assert!(!followed || self.role() != Role::Primary, "a primary has no locks of another");
             if entry.is_store() {
                 memory_bytes += entry.cost_bytes();
                 stores += 1;

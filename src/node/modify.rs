@@ -47,12 +47,14 @@ impl Node {
         let timer = self.timers.arm(until, Timer::HoldEnds(slot));
         self.locks.hold(slot, Holder { id, until, timer, connection });
         self.stores.arena.get_mut(slot).set_has_lock_line(true);
+        self.log_lock(slot);
     }
 
     /// Ends a hold and has its line served. Says who held it.
     pub(super) fn end_hold(&mut self, slot: u32) -> Option<Holder> {
         let holder = self.locks.release(slot)?;
         self.timers.disarm(holder.timer);
+        self.log_lock(slot);
         self.lines_to_serve.push_back(slot);
         Some(holder)
     }
@@ -91,7 +93,7 @@ impl Node {
     pub(super) fn serve_lines(&mut self, now: Now, outbox: &mut dyn Outbox) {
         loop {
             if let Some(parked) = self.orphans.pop_front() {
-                self.take_turn(now, &parked, outbox);
+                self.take_turn(now, &parked, None, outbox);
             } else if let Some(slot) = self.lines_to_serve.pop_front() {
                 self.serve_line(now, slot, outbox);
             } else {
@@ -108,19 +110,20 @@ impl Node {
             }
             let Some(parked) = self.locks.next(slot) else { break };
             self.timers.disarm(parked.timer);
-            self.take_turn(now, &parked, outbox);
+            self.take_turn(now, &parked, Some(slot), outbox);
         }
         if self.locks.drop_line_if_empty(slot) {
             self.stores.arena.get_mut(slot).set_has_lock_line(false);
         }
     }
 
-    fn take_turn(&mut self, now: Now, parked: &Parked, outbox: &mut dyn Outbox) {
+    /// `about` is the store it waited for, if that is still there.
+    fn take_turn(&mut self, now: Now, parked: &Parked, about: Option<u32>, outbox: &mut dyn Outbox) {
         if parked.deadline <= now.monotonic {
             let refusal = Refusal::StoreLocked { retry_after_ms: 1 };
-            return self.answer(now, parked.asker, Err(refusal), outbox);
+            return self.answer(now, parked.asker, Err(refusal), about, outbox);
         }
-        let (condition, operation) = parked.operation();
+        let (condition, operation) = parked.operation(0);
         let (asker, deadline) = (parked.asker, Some(parked.deadline));
         self.carry_out(&Ask { now, asker, condition, operation: &operation, deadline }, outbox);
     }

@@ -11,6 +11,9 @@ use super::timeouts::PrefixJob;
 use super::{Ask, Asker, Node, Outbox, Outcome};
 use crate::time::Now;
 
+/// Stores that are read at once, in bytes on the books: one answer holds the loop for well under a millisecond.
+pub const READ_MANY_MAX_BYTES: u64 = 2 << 20;
+
 impl Node {
     pub(super) fn on_create_named(
         &mut self,
@@ -120,9 +123,19 @@ impl Node {
         self.run_prefix_job(now, job)
     }
 
-    pub(super) fn on_read_many(&mut self, ask: &Ask<'_>, names: &[Cow<'_, str>], outbox: &mut dyn Outbox) -> Outcome {
+    pub(super) fn on_read_many(
+        &mut self,
+        ask: &Ask<'_>,
+        names: &[Cow<'_, str>],
+        outbox: &mut dyn Outbox,
+    ) -> Result<Outcome, Refusal> {
         let &Ask { now, asker, .. } = ask;
-        Outcome::Stores(names.iter().map(|name| self.find_alive_name(now, asker, name, outbox)).collect())
+        let slots: Vec<Option<u32>> = names.iter().map(|name| self.find_alive_name(now, asker, name, outbox)).collect();
+        let bytes: u64 = slots.iter().flatten().map(|&slot| self.stores.arena.get(slot).cost_bytes()).sum();
+        if bytes > READ_MANY_MAX_BYTES {
+            return Err(Refusal::AnswerTooLarge);
+        }
+        Ok(Outcome::Stores(slots))
     }
 
     pub(super) fn on_delete_many(
@@ -179,6 +192,7 @@ impl Node {
         names.insert(to.into(), slot);
         self.stores.arena.get_mut(slot).set_name(to);
         self.locks.rename(slot, to);
+        self.log_store(slot);
         Ok(Outcome::DoneTo(slot))
     }
 }

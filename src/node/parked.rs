@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::request::{Condition, Content, LockId, Operation, StoreKey, Target};
+use super::request::{Condition, Content, LockId, Operation, Request, StoreKey, Target};
 use super::{Ask, Asker};
 use crate::time::Instant;
 use crate::wheel::TimerId;
@@ -97,9 +97,21 @@ impl Parked {
         Self { asker, deadline, timer, condition: ask.condition, operation }
     }
 
-    /// The request again. Its wait is in `deadline`; what stands in the operation no longer counts.
-    pub(super) fn operation(&self) -> (Condition, Operation<'_>) {
-        let wait_ms = 0;
+    /// The request again, for another node, without its idempotency key.
+    pub(super) fn request<'p>(&'p self, customer: &'p str, wait_ms: u64) -> Request<'p> {
+        Request {
+            connection: self.asker.connection,
+            customer,
+            condition: self.condition,
+            durable: self.asker.durable,
+            from_primary: false,
+            idempotency: None,
+            operation: self.operation(wait_ms).1,
+        }
+    }
+
+    /// What was asked. Here its wait is in `deadline`, and `wait_ms` does not count.
+    pub(super) fn operation(&self, wait_ms: u64) -> (Condition, Operation<'_>) {
         let operation = match &self.operation {
             ParkedOperation::Put { name, content, ttl_ms } => Operation::Put {
                 name: Cow::Borrowed(name),

@@ -290,6 +290,35 @@ pub enum Operation<'a> {
 }
 
 impl Operation<'_> {
+    /// The one store it is about, by key or by name; neither if it is about none that can exist, or about many.
+    #[must_use]
+    pub fn subject(&self) -> (Option<&StoreKey>, Option<&str>) {
+        match self {
+            Self::Read { target, .. }
+            | Self::BeginModify { target, .. }
+            | Self::CompleteModify { target, .. }
+            | Self::CancelModify { target, .. }
+            | Self::Delete { target }
+            | Self::Increment { target, .. }
+            | Self::Touch { target, .. } => match target {
+                Target::Key(key) => (Some(key), None),
+                Target::Name(name) => (None, Some(name)),
+            },
+            Self::Update { key, .. } => (Some(key), None),
+            Self::CreateNamed { name, .. }
+            | Self::Put { name, .. }
+            | Self::Lookup { name }
+            | Self::Rename { name, .. }
+            | Self::Authorize { name: Some(name), .. } => (None, Some(name)),
+            Self::Create { .. }
+            | Self::Authorize { name: None, .. }
+            | Self::List { .. }
+            | Self::DeletePrefix { .. }
+            | Self::ReadMany { .. }
+            | Self::DeleteMany { .. } => (None, None),
+        }
+    }
+
     /// Whether it changes anything: a read that moves an expiry does, and so does taking a lock.
     #[must_use]
     pub const fn is_change(&self) -> bool {

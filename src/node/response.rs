@@ -163,6 +163,8 @@ pub enum Refusal {
     CustomerQuotaExceeded,
     /// The change cannot be handed on, or nobody knows whether it was made: ask again.
     LeaderChanged,
+    /// The stores asked for at once are too large for one answer (`413`, no code).
+    AnswerTooLarge,
     /// The node does not have the data yet.
     StoreUnavailable,
     /// The other node does not have it.
@@ -201,6 +203,7 @@ impl Refusal {
             | Self::ValueOutOfBounds
             | Self::InvalidBounds
             | Self::BadCounterBody(_)
+            | Self::AnswerTooLarge
             | Self::Overflow => false,
         }
     }

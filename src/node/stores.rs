@@ -5,7 +5,7 @@ use super::request::{Content, Etag, StoreKey, Target, TouchOnRead};
 use super::response::Refusal;
 use super::store::{Entry, State, cost_of_new_bytes};
 use super::timeouts::{EXPIRED_REMEMBERED_MS, TOMBSTONE_KEPT_MS};
-use super::{Arena, Ask, Asker, Node, Outbox, Outcome, Stores};
+use super::{Arena, Ask, Asker, Node, Outbox, Outcome, Role, Stores};
 use crate::time::Now;
 use crate::wheel::{Link, Timed};
 
@@ -46,7 +46,7 @@ impl Stores {
         self.index.find(hash_of_key(key), |slot| self.arena.get(slot).key == *key)
     }
 
-    fn insert(&mut self, entry: Entry) -> u32 {
+    pub(super) fn insert(&mut self, entry: Entry) -> u32 {
         let hash = hash_of_key(&entry.key);
         let slot = self.arena.insert(entry);
         self.index.insert(hash, slot, |other| hash_of_key(&self.arena.get(other).key));
@@ -59,6 +59,10 @@ impl Stores {
         let hash = hash_of_key(&self.arena.get(slot).key);
         self.index.remove(hash, slot, |other| hash_of_key(&self.arena.get(other).key));
         self.arena.remove(slot);
+    }
+
+    pub(super) fn disarm(&mut self, slot: u32) {
+        self.wheel.disarm(&mut self.arena, slot);
     }
 
     /// A later expiry is met by the timer that is armed already; an earlier one needs another.
@@ -89,6 +93,9 @@ impl Node {
             node.stores.find(key).filter(|&slot| node.stores.arena.get(slot).customer() == asker.customer)
         };
         let Some(slot) = find(self) else { return Found::Nothing };
+        if self.role() != Role::Primary {
+            return self.look_at_followed(now, slot);
+        }
         if self.end_hold_if_due(now, slot, outbox) {
             return self.find_key(now, asker, key, outbox);
         }
@@ -106,8 +113,25 @@ impl Node {
         }
     }
 
+    /// What a follower sees: it ends and expires nothing by itself.
+    fn look_at_followed(&self, now: Now, slot: u32) -> Found {
+        let entry = self.stores.arena.get(slot);
+        let is_over = entry.expires_ms() <= now.monotonic.as_millis();
+        match (entry.state(), is_over) {
+            (State::Blob | State::Counter, false) => Found::Alive(slot),
+            (State::Blob | State::Counter, true) | (State::Expired, false) => Found::Expired,
+            (State::Expired, true) | (State::Tombstone, _) => Found::Nothing,
+        }
+    }
+
     pub(super) fn find_name(&mut self, now: Now, asker: Asker, name: &str, outbox: &mut dyn Outbox) -> Found {
         let Some(&slot) = self.customers.get(asker.customer).names.get(name) else { return Found::Nothing };
+        if self.role() != Role::Primary {
+            return match self.look_at_followed(now, slot) {
+                Found::Alive(slot) => Found::Alive(slot),
+                Found::Nothing | Found::Expired | Found::Dying(_) => Found::Nothing,
+            };
+        }
         if self.end_hold_if_due(now, slot, outbox) {
             return self.find_name(now, asker, name, outbox);
         }
@@ -178,6 +202,7 @@ impl Node {
         }
         self.status.stores += 1;
         self.add_memory(asker.customer, cost_bytes);
+        self.log_store(slot);
         Ok(slot)
     }
 
@@ -203,6 +228,7 @@ impl Node {
         }
         self.raise_version(slot);
         self.move_expiry(now, slot, ttl_ms);
+        self.log_store(slot);
         Ok(())
     }
 
@@ -222,6 +248,7 @@ impl Node {
     pub(super) fn expire_store(&mut self, now: Now, slot: u32) {
         self.remove_content(slot, State::Expired, now.monotonic.as_millis() + EXPIRED_REMEMBERED_MS);
         self.status.expired_total += 1;
+        self.log_remains(slot);
     }
 
     /// Deletes a store, its lock with it, and leaves a tombstone. The tombstone limits have been asked.
@@ -230,9 +257,10 @@ impl Node {
         let customer = self.stores.arena.get(slot).customer();
         self.customers.get_mut(customer).tombstones += 1;
         self.status.tombstones += 1;
+        self.log_remains(slot);
     }
 
-    fn remove_content(&mut self, slot: u32, state: State, until_ms: u64) {
+    pub(super) fn remove_content(&mut self, slot: u32, state: State, until_ms: u64) {
         self.dissolve_line(slot);
         let entry = self.stores.arena.get(slot);
         let (customer, cost_bytes) = (entry.customer(), entry.cost_bytes());
@@ -282,6 +310,7 @@ impl Node {
         let left_ms = self.stores.arena.get(slot).expires_ms().saturating_sub(now.monotonic.as_millis());
         if touch.if_below_ms.is_none_or(|below_ms| left_ms < below_ms) {
             self.move_expiry(now, slot, Some(touch.ttl_ms));
+            self.log_expiry(slot);
         }
     }
 
@@ -295,6 +324,7 @@ impl Node {
         let now = ask.now;
         let slot = self.find_alive(ask, target, outbox)?;
         self.move_expiry(now, slot, Some(ttl_ms));
+        self.log_expiry(slot);
         Ok(Outcome::DoneTo(slot))
     }
 

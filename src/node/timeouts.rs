@@ -2,17 +2,21 @@
 //! prefix deletes that need more than one turn. Each input does a bounded part of it; what is left makes `next_timeout` due.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use super::request::{ConnectionId, RequestId};
 use super::response::Refusal;
 use super::store::State;
-use super::{Asker, Node, Outbox, Outcome};
+use super::{Asker, Node, Outbox, Outcome, Role};
 use crate::time::Now;
 
 /// How long the id of an expired store answers `410`.
 pub const EXPIRED_REMEMBERED_MS: u64 = 30_000;
 /// How long a deleted store leaves a tombstone.
 pub const TOMBSTONE_KEPT_MS: u64 = 24 * 3600 * 1000;
+
+/// How often a follower looks at an answer whose time is over.
+const ANSWER_LOOKED_AT_AGAIN_MS: u64 = 1000;
 
 /// Timers looked at, and stores expired, by one `Timeout`: well under a millisecond's work.
 const TIMERS_PER_TURN: u32 = 512;
@@ -47,19 +51,34 @@ impl Node {
             match timer {
                 Timer::HoldEnds(slot) => _ = self.end_hold_if_due(now, slot, outbox),
                 Timer::WaitEnds(request) => self.end_wait(now, request, outbox),
-                Timer::AnswerForgotten(kept) => self.forget_answer_of_its_customer(now, kept),
+                Timer::AnswerForgotten(kept) if self.role() == Role::Primary => {
+                    self.forget_answer_of_its_customer(now, kept);
+                }
+                // The primary will say so; should this node become primary, it looks again.
+                Timer::AnswerForgotten(kept) => {
+                    let later = now.monotonic + Duration::from_millis(ANSWER_LOOKED_AT_AGAIN_MS);
+                    let timer = self.timers.arm(later, Timer::AnswerForgotten(kept));
+                    let (until, _) = self.kept.until(kept).expect("only a kept answer is timed");
+                    self.kept.set_until(kept, until, timer);
+                }
                 Timer::CustomerUnused(customer) => {
                     self.customers.get_mut(customer).forget_armed = false;
                     self.forget_customer_if_unused(now, customer);
                 }
             }
         }
-        self.expire_due(now);
+        if self.role() == Role::Primary {
+            self.expire_due(now);
+        }
+        self.drop_some_trash();
+        if self.peering.is_some() {
+            self.on_peering_time(now, outbox);
+        }
         if let Some(job) = self.prefix_jobs.pop_front() {
             let asker = job.asker;
             match self.run_prefix_job(now, job) {
                 Ok(Outcome::Later) => {}
-                outcome => self.answer(now, asker, outcome, outbox),
+                outcome => self.answer(now, asker, outcome, None, outbox),
             }
         }
         self.serve_lines(now, outbox);
@@ -68,11 +87,12 @@ impl Node {
     fn end_wait(&mut self, now: Now, request: RequestId, outbox: &mut dyn Outbox) {
         if let Some((slot, parked)) = self.locks.leave(request) {
             let refusal = self.locked(now, slot);
-            self.answer(now, parked.asker, Err(refusal), outbox);
+            let is_alive = self.stores.arena.get(slot).expires_ms() > now.monotonic.as_millis();
+            self.answer(now, parked.asker, Err(refusal), is_alive.then_some(slot), outbox);
         }
     }
 
-    fn forget_answer_of_its_customer(&mut self, now: Now, kept: u32) {
+    pub(super) fn forget_answer_of_its_customer(&mut self, now: Now, kept: u32) {
         let customer = self.forget_kept_answer(kept);
         self.forget_customer_if_unused(now, customer);
     }
@@ -95,17 +115,19 @@ impl Node {
                 // The end of its lock will look after it.
                 State::Blob | State::Counter if entry.has_lock_line() => {}
                 State::Blob | State::Counter => self.expire_store(now, slot),
-                State::Expired => self.remove_remains(now, slot, customer),
-                State::Tombstone => {
-                    self.customers.get_mut(customer).tombstones -= 1;
-                    self.status.tombstones -= 1;
-                    self.remove_remains(now, slot, customer);
+                state @ (State::Expired | State::Tombstone) => {
+                    self.log_gone(slot);
+                    self.remove_remains(now, slot, customer, state);
                 }
             }
         }
     }
 
-    fn remove_remains(&mut self, now: Now, slot: u32, customer: u32) {
+    pub(super) fn remove_remains(&mut self, now: Now, slot: u32, customer: u32, state: State) {
+        if state == State::Tombstone {
+            self.customers.get_mut(customer).tombstones -= 1;
+            self.status.tombstones -= 1;
+        }
         self.stores.remove(slot);
         self.customers.get_mut(customer).entries -= 1;
         self.forget_customer_if_unused(now, customer);
@@ -147,6 +169,7 @@ impl Node {
     }
 
     pub(super) fn on_connection_closed(&mut self, now: Now, connection: ConnectionId, outbox: &mut dyn Outbox) {
+        self.forget_forwards_of(connection, outbox);
         let (waiting, locks) = self.locks.left_behind(connection);
         for request in waiting {
             if let Some((_, parked)) = self.locks.leave(request) {

@@ -10,24 +10,33 @@ use super::limits::RELEASE_CUSTOMERS_MAX;
 use crate::api::{self, ApiError, Call, Page, Prepared};
 use crate::http::{CONTINUE, HttpDate, ReplyFrame, write_error};
 use crate::log::Value;
-use crate::node::Input;
 use crate::node::request::{ConnectionId, StoreKey};
 use crate::node::response::Refusal;
+use crate::node::{Input, Node};
 use crate::status::ShellStatus;
 use crate::time::Now;
 
 impl Server {
-    /// Tells the node something, and lets it answer whomever it likes.
-    pub(super) fn tell_node(&mut self, now: Now, input: Input<'_>) {
-        let mut replies = Replies {
+    /// The node, and its way to answer.
+    fn node_and_replies(&mut self, now: Now) -> (&mut Node, Replies<'_>) {
+        let replies = Replies {
             connections: &mut self.connections,
             keyring: &mut self.keyring,
             date: &self.date,
-            now: now.monotonic,
+            now,
             stopping: self.stopping.is_some(),
             limits_met: &mut self.limits_met,
+            peer: self.peer.as_mut().map(|peer| &mut peer.outgoing),
+            log: &mut self.log,
         };
-        self.node.handle(now, input, &mut replies);
+        (&mut self.node, replies)
+    }
+
+    /// Tells the node something, and lets it answer whomever it likes.
+    pub(super) fn tell_node(&mut self, now: Now, input: Input<'_>) {
+        let (node, mut replies) = self.node_and_replies(now);
+        node.handle(now, input, &mut replies);
+        self.end_links_if_misbehaved(now);
     }
 
     /// Has a whole request answered, by the node at once or later, by others at once.
@@ -43,9 +52,15 @@ impl Server {
         match prepared.call(id, body) {
             Ok(Call::Node(request)) => {
                 let Some(connection) = self.connections.get(id) else { return };
-                connection.owed = Some(Owed { frame, shape });
+                connection.owed = Some(Owed { frame, shape, is_change: request.operation.is_change() });
                 connection.known_to_node = true;
                 self.tell_node(now, Input::Request { id: request_id(id), request });
+            }
+            Ok(Call::Promote { force }) => {
+                let Some(connection) = self.connections.get(id) else { return };
+                connection.owed = Some(Owed { frame, shape, is_change: false });
+                self.log.info(now, "promotion_asked_for", &[("force", Value::Text(if force { "yes" } else { "no" }))]);
+                self.tell_node(now, Input::Promote { id: request_id(id), force });
             }
             Ok(Call::Page(page)) => self.answer_page(now, id, frame, page),
             Ok(Call::ReleaseLock { id: store, customer }) => {
@@ -59,7 +74,9 @@ impl Server {
     fn answer_page(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, page: Page) {
         let fixed = Rc::clone(&self.fixed);
         let node = self.node.status();
+        let peer = self.peer.as_ref().map(|peer| peer.status(now.monotonic));
         let shell = ShellStatus {
+            now: now.monotonic,
             version: env!("CARGO_PKG_VERSION"),
             host_id: &fixed.host_id,
             site: &fixed.site,
@@ -68,6 +85,7 @@ impl Server {
             connections_rejected_total: self.rejected_total,
             memory_limit_bytes: fixed.memory_limit_bytes,
             longest_turn: self.longest_turn,
+            peer: peer.as_ref(),
         };
         self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &node, &shell));
     }
@@ -83,15 +101,8 @@ impl Server {
             }
         };
         let Some(key) = key else { return false };
-        let mut replies = Replies {
-            connections: &mut self.connections,
-            keyring: &mut self.keyring,
-            date: &self.date,
-            now: now.monotonic,
-            stopping: self.stopping.is_some(),
-            limits_met: &mut self.limits_met,
-        };
-        let released = self.node.release_lock(now, key, &mut replies);
+        let (node, mut replies) = self.node_and_replies(now);
+        let released = node.release_lock(now, key, &mut replies);
         if released {
             self.log.info(now, "lock_released", &[("by", Value::Text("operator"))]);
         }

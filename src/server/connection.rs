@@ -57,6 +57,8 @@ pub(super) struct Owed {
     pub(super) frame: ReplyFrame,
     /// How the rest is.
     pub(super) shape: ReplyShape,
+    /// A change was asked for.
+    pub(super) is_change: bool,
 }
 
 /// One client's connection.
@@ -73,6 +75,8 @@ pub(super) struct Connection {
     pub(super) input: Input,
     /// Answers that have not been sent yet; owns no memory while there are none.
     pub(super) output: Output,
+    /// Among the answers not sent yet is that of a change made: it may leave only while the node has its lease.
+    pub(super) holds_change: bool,
     /// Set while the node owes an answer: then no further request is taken.
     pub(super) owed: Option<Owed>,
     /// How far its end has come.
@@ -119,6 +123,7 @@ impl Connection {
             intake: Intake::new(),
             input: Input::default(),
             output: Output::default(),
+            holds_change: false,
             owed: None,
             stage: Stage::Open,
             readable: false,

@@ -6,14 +6,19 @@ use slab::Slab;
 
 use super::connection::{Connection, Owed};
 use super::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
+use super::peer::{Outgoing, log_event};
 use super::stream::Stream;
+use super::systemd;
 use crate::api;
 use crate::http::{HttpDate, ReplyFrame};
-use crate::node::Outbox;
+use crate::log::Log;
 use crate::node::request::{ConnectionId, RequestId};
 use crate::node::response::{Refusal, Response};
+use crate::node::{Event, Outbox, PeerMisbehaved};
+use crate::peer::message::Message;
+use crate::status::role_name;
 use crate::store_id::KeyRing;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// The low bits of a [`ConnectionId`] say where the connection is in the table; those above count accepted connections, 2^44 of
 /// them, so that no id is ever given twice.
@@ -221,12 +226,16 @@ pub(super) struct Replies<'s> {
     pub(super) keyring: &'s mut KeyRing,
     /// For every answer.
     pub(super) date: &'s HttpDate,
-    /// For deadlines of sending.
-    pub(super) now: Instant,
+    /// For deadlines of sending, and the log.
+    pub(super) now: Now,
     /// A clean stop is under way: connections close behind their next answer.
     pub(super) stopping: bool,
     /// For the log.
     pub(super) limits_met: &'s mut LimitsMet,
+    /// The way to the other node, if there is one.
+    pub(super) peer: Option<&'s mut Outgoing>,
+    /// For events.
+    pub(super) log: &'s mut Log,
 }
 
 /// How many requests met which limit of the node since the log was told.
@@ -272,22 +281,41 @@ pub(super) const fn request_id(connection: ConnectionId) -> RequestId {
 impl Outbox for Replies<'_> {
     fn respond(&mut self, id: RequestId, response: Response<'_>) {
         let id = ConnectionId(id.0);
-        // Closed connections are reported to the node, which forgets their requests; and it answers each once.
+        // What outlasts its connection is answered too: there is nobody any more who waits for it.
         let owed = self.connections.get(id).and_then(|connection| connection.owed.take());
-        debug_assert!(owed.is_some(), "an answer that nobody waits for");
-        let Some(Owed { frame, shape }) = owed else { return };
+        let Some(Owed { frame, shape, is_change }) = owed else { return };
         if let Err(refusal) = response.result {
             self.limits_met.note(refusal);
         }
         let frame = ReplyFrame { close: frame.close || self.stopping, ..frame };
-        if let Some(output) = self.connections.writer(id, self.now) {
+        if let Some(output) = self.connections.writer(id, self.now.monotonic) {
             api::write_answer(output, &frame, self.date, shape, &response, self.keyring);
         }
-        if frame.close
-            && let Some(connection) = self.connections.get(id)
-        {
-            connection.close_when_sent();
+        if let Some(connection) = self.connections.get(id) {
+            connection.holds_change |= is_change && response.result.is_ok();
+            if frame.close {
+                connection.close_when_sent();
+            }
         }
         self.connections.mark_dirty(id);
+    }
+
+    fn send_peer(&mut self, message: Message<'_>) {
+        if let Some(peer) = &mut self.peer {
+            peer.push(&message);
+        }
+    }
+
+    fn close_peer(&mut self, why: PeerMisbehaved) {
+        if let Some(peer) = &mut self.peer {
+            peer.misbehaved = Some(why);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        log_event(self.log, self.now, event);
+        if let Event::RoleChanged { role } = event {
+            systemd::notify_status(role_name(role));
+        }
     }
 }

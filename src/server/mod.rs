@@ -33,6 +33,7 @@ mod entropy;
 mod intake;
 mod limits;
 mod listener;
+mod peer;
 mod signals;
 mod socket_file;
 mod stop;
@@ -59,6 +60,7 @@ use self::limits::{
     VISITS_TIME_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
+use self::peer::PeerSockets;
 use self::signals::Signals;
 use self::socket_file::ListenError;
 use self::stop::Stopping;
@@ -67,21 +69,25 @@ use crate::api::{ApiError, Code, Settings, write_api_error};
 use crate::config::Config;
 use crate::http::{HeadLimits, HttpDate};
 use crate::log::{Log, Value};
+use crate::node::Node;
 use crate::node::request::ConnectionId;
-use crate::node::{Input, Node};
+use crate::status::role_name;
 use crate::store_id::{KeyError, KeyRing};
 use crate::time::{Instant, Now};
 use crate::wheel::Timers;
 
-/// Signals; connections have their index in the table, which is smaller, and listeners the numbers behind.
+/// Signals; connections have their index in the table, which is smaller, the peer and the listeners the numbers behind.
 const SIGNALS: Token = Token(CONNECTIONS_MAX);
-const FIRST_LISTENER: usize = CONNECTIONS_MAX + 1;
+const FIRST_OF_PEER: usize = CONNECTIONS_MAX + 1;
+const FIRST_LISTENER: usize = FIRST_OF_PEER + peer::TOKENS;
 
 /// Why the daemon could not start or go on. Shown as one line.
 #[derive(Debug)]
 pub enum ServerError {
     /// A socket could not be opened.
     Listen(ListenError),
+    /// `--tcp` could not be opened.
+    Tcp(String, io::Error),
     /// The store keys cannot be used.
     Keys(KeyError),
     /// The operating system refused a step.
@@ -92,6 +98,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
+            Self::Tcp(address, error) => write!(f, "cannot listen on --tcp {address}: {error}"),
             Self::Keys(error) => write!(f, "the store keys cannot be used: {error}"),
             Self::System(step, error) => write!(f, "cannot {step}: {error}"),
         }
@@ -128,6 +135,7 @@ struct Server {
     connections: Connections,
     timers: Timers<ConnectionId>,
     node: Node,
+    peer: Option<PeerSockets>,
     keyring: KeyRing,
     /// The ids of its keys, to tell what a reload changes.
     key_ids: Vec<String>,
@@ -141,6 +149,8 @@ struct Server {
     longest_turn: Duration,
     turn_ended: Instant,
     watchdog: Option<(Duration, Instant)>,
+    /// A stop was asked for, and the other node is taking over before it.
+    handing_over: bool,
     stopping: Option<Stopping>,
 }
 
@@ -174,6 +184,8 @@ impl Server {
         let entropy = OsEntropy::new()
             .map_err(|error| ServerError::System("get randomness", io::Error::other(error.to_string())))?;
         let node = Node::new(config.node(), Box::new(entropy), now);
+
+        let peer = PeerSockets::open(&config, &node, now.monotonic, poll.registry(), FIRST_OF_PEER)?;
 
         let (doors, mut listeners) = listener::open_all(&config).map_err(ServerError::Listen)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
@@ -222,6 +234,7 @@ impl Server {
             connections: Connections::new(),
             timers: Timers::new(now.monotonic),
             node,
+            peer,
             keyring,
             key_ids,
             date: HttpDate::new(now.wall),
@@ -233,6 +246,7 @@ impl Server {
             longest_turn: Duration::ZERO,
             turn_ended: now.monotonic,
             watchdog: systemd::watchdog_interval().map(|interval| (interval, now.monotonic + interval)),
+            handing_over: false,
             stopping: None,
             config,
         };
@@ -242,16 +256,17 @@ impl Server {
 
     fn report_start(&mut self, now: Now) {
         let uds = self.config.uds.display().to_string();
+        let role = role_name(self.node.role());
         let fields = [
             ("version", Value::Text(env!("CARGO_PKG_VERSION"))),
             ("host_id", Value::Text(&self.config.host_id)),
             ("site", Value::Text(&self.config.site)),
             ("uds", Value::Text(&uds)),
-            ("role", Value::Text("PRIMARY")),
+            ("role", Value::Text(role)),
             ("pid", Value::Number(u64::from(std::process::id()))),
         ];
         self.log.info(now, "started", &fields);
-        systemd::notify_ready("PRIMARY");
+        systemd::notify_ready(role);
     }
 
     /// One turn. Says whether there is to be another.
@@ -267,15 +282,17 @@ impl Server {
         if self.note_events(events) {
             self.on_signals(now);
         }
+        self.serve_peer();
+        let now = if self.peer.is_some() { clock::now() } else { now };
         let now = self.visit_connections(now);
         self.accept_clients(now);
-        if self.node.next_timeout().is_some_and(|due| due <= now.monotonic) {
-            self.tell_node(now, Input::Timeout);
-        }
+        let now = self.give_timeout(now);
         let mut budget = TIMER_STEPS_PER_TURN_MAX;
         while let Some(id) = self.timers.pop_due(now.monotonic, &mut budget) {
             self.on_connection_timer(now, id);
         }
+        self.end_turn_of_peer(now);
+        self.stop_if_handed_over(now);
         self.send_to_dirty(now);
         for (event, refused) in self.limits_met.take() {
             self.log.warn(now, event, &[("refused", Value::Number(refused))]);
@@ -297,13 +314,15 @@ impl Server {
     /// How long nothing is to be done.
     fn sleep_time(&self) -> Duration {
         let accept_now = self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready);
-        if accept_now || self.connections.queue_lengths() != (0, 0) {
+        let peer_now = self.peer.as_ref().is_some_and(PeerSockets::has_work);
+        if accept_now || peer_now || self.connections.queue_lengths() != (0, 0) {
             return Duration::ZERO;
         }
         let due = [
             self.node.next_timeout(),
             self.timers.next_deadline(),
             self.accept_paused_until,
+            self.peer.as_ref().and_then(PeerSockets::next_deadline),
             self.log.next_deadline(),
             self.watchdog.map(|(_, due)| due),
             self.stopping.as_ref().map(Stopping::deadline),
@@ -321,6 +340,11 @@ impl Server {
                 Token(token) if token >= FIRST_LISTENER => {
                     if let Some(listener) = self.listeners.get_mut(token - FIRST_LISTENER) {
                         listener.ready = true;
+                    }
+                }
+                Token(token) if token >= FIRST_OF_PEER => {
+                    if let Some(peer) = &mut self.peer {
+                        peer.note_event(event);
                     }
                 }
                 Token(index) => {

@@ -33,13 +33,34 @@ impl Server {
         }
         let mut stops = received.stop;
         if stops > 0 && self.stopping.is_none() {
-            self.begin_stop(now);
-            stops -= 1;
+            if self.handing_over {
+                self.begin_stop(now);
+            } else {
+                self.hand_over_or_stop(now);
+                stops -= 1;
+            }
         }
         if stops > 0
             && let Some(stopping) = &mut self.stopping
         {
             stopping.at_once = true;
+        }
+    }
+
+    /// A primary whose secondary is in step lets that one take over first, and goes on until it has.
+    fn hand_over_or_stop(&mut self, now: Now) {
+        if self.node.begin_handover(now) {
+            self.handing_over = true;
+            self.log.info(now, "handing_over", &[]);
+        } else {
+            self.begin_stop(now);
+        }
+    }
+
+    /// Begins the stop for which a handover was waited for, once that is over.
+    pub(super) fn stop_if_handed_over(&mut self, now: Now) {
+        if self.handing_over && self.stopping.is_none() && !self.node.is_handing_over() {
+            self.begin_stop(now);
         }
     }
 
@@ -77,7 +98,9 @@ impl Server {
         let Some(stopping) = &self.stopping else { return false };
         let in_flight =
             self.connections.iter().filter(|connection| !matches!(connection.stage, Stage::Lingering { .. })).count();
-        if in_flight > 0 && !stopping.at_once && now.monotonic < stopping.deadline {
+        // What was said to the other node must have arrived: the handover above all.
+        let is_done = in_flight == 0 && self.is_peer_served();
+        if !is_done && !stopping.at_once && now.monotonic < stopping.deadline {
             return false;
         }
         self.log.info(now, "stopped", &[("unanswered", Value::Number(in_flight as u64))]);

@@ -10,6 +10,11 @@ pub(super) fn notify_ready(status: &str) {
     let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Tells what the node is now.
+pub(super) fn notify_status(status: &str) {
+    let _ = sd_notify::notify(&[NotifyState::Status(status)]);
+}
+
 /// Tells that a clean stop has begun.
 pub(super) fn notify_stopping() {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);

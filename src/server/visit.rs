@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use mio::{Interest, Token};
 
-use super::Server;
 use super::connection::{Due, Stage};
 use super::connections::index_of;
 use super::intake::{Context, Step, UNKNOWN_FRAME};
 use super::limits::{LINGER_TIME_MAX, OUTPUT_BYTES_PER_REQUEST, READS_PER_VISIT_MAX, WRITE_BYTES_PER_VISIT_MAX};
+use super::{Server, clock};
+use crate::log::Value;
 use crate::node::Input;
 use crate::node::request::ConnectionId;
 use crate::time::Now;
@@ -244,6 +245,11 @@ impl Server {
     /// stops asking once everything has left.
     pub(super) fn send(&mut self, now: Now, id: ConnectionId) -> Fate {
         let Some(connection) = self.connections.get(id) else { return Fate::Keep };
+        // The lease is looked at as late as can be: any amount of time may have passed since the change was made.
+        if connection.holds_change && self.peer.is_some() && !self.node.may_answer_changes(clock::now()) {
+            self.log.warn(now, "answers_withheld", &[("why", Value::Text("the lease is over"))]);
+            return Fate::Close;
+        }
         let mut left = WRITE_BYTES_PER_VISIT_MAX;
         let mut empty = None;
         while connection.writable && left > 0 && connection.output.unsent_bytes() > 0 {
@@ -265,6 +271,7 @@ impl Server {
         let all_sent = connection.output.unsent_bytes() == 0;
         if all_sent {
             connection.writable = true;
+            connection.holds_change = false;
         }
         let poll_for_writing = !all_sent && !connection.writable;
         if connection.polled_for_writing != poll_for_writing && (poll_for_writing || all_sent) {

@@ -6,15 +6,25 @@
 //!
 //! All blocks of a document run in one `sh`, in a fresh directory, with the `bbd` under test first in `PATH`. They speak of the
 //! default socket, `/tmp/bbd.sock`; here one in that directory stands for it, in their text and in `BBD_UDS`. A `bbd --dev` is
-//! started for them, unless a command of theirs starts a daemon behind its back (it ends in `&`).
+//! started for them, unless a command of theirs starts a daemon behind its back (it ends in `&`). For the ports that they speak
+//! of, here stand some that nobody has.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 use crate::support::{Daemon, TempDir, has_tool};
 
 const DEFAULT_SOCKET: &str = "/tmp/bbd.sock";
+/// The addresses that two nodes on one host have in examples.
+const PEER_ADDRESSES: [&str; 2] = ["127.0.0.1:8081", "127.0.0.1:8082"];
+/// How long all examples of a document may take on a busy machine.
+const EXAMPLES_TIME: Duration = Duration::from_secs(60);
 const ANYTHING: &str = "…";
 
 /// A command, and the lines that it should print.
@@ -108,6 +118,13 @@ fn output_matches(expected: &[String], lines: &[&str]) -> bool {
     }
 }
 
+/// Addresses of this host that nobody listens on, as far as one can know.
+fn free_addresses() -> [String; 2] {
+    // Both are held until both are known, so that they differ.
+    let listeners = PEER_ADDRESSES.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().unwrap().to_string())
+}
+
 /// Runs the examples and says which printed something else.
 fn differences(examples: &[Example]) -> Vec<String> {
     let dir = TempDir::new();
@@ -115,18 +132,24 @@ fn differences(examples: &[Example]) -> Vec<String> {
     let daemon = (!starts_daemon).then(|| Daemon::start::<&str>(&[]));
     let socket = daemon.as_ref().map_or(dir.path().join("bbd.sock"), |daemon| daemon.socket().to_owned());
     let socket = socket.to_str().unwrap();
-    let here = |text: &str| text.replace(DEFAULT_SOCKET, socket);
+    let addresses = free_addresses();
+    let here = |text: &str| {
+        let text = text.replace(DEFAULT_SOCKET, socket);
+        PEER_ADDRESSES.iter().zip(&addresses).fold(text, |text, (address, free)| text.replace(address, free))
+    };
 
-    let mut script = String::from("trap 'kill $(jobs -p) 2>/dev/null' EXIT\n");
+    let mut script = String::from("trap 'kill $(jobs -p) 2>/dev/null' EXIT\ntrap 'exit 1' TERM\n");
     for (index, example) in examples.iter().enumerate() {
         script.push_str(&format!("{{ {}\n}} >.output-{index} 2>&1\n", here(&example.command)));
         if example.command.ends_with('&') {
-            script.push_str("for i in 1 2 3 4 5 6 7 8 9 10; do [ -S \"$BBD_UDS\" ] || sleep 0.5; done\n");
+            let own = example.command.split_whitespace().find_map(|word| word.strip_prefix("--uds="));
+            let socket = here(own.unwrap_or(DEFAULT_SOCKET));
+            script.push_str(&format!("for i in 1 2 3 4 5 6 7 8 9 10; do [ -S {socket} ] || sleep 0.5; done\n"));
         }
     }
     let directory_of_bbd = Path::new(env!("CARGO_BIN_EXE_bbd")).parent().unwrap().to_str().unwrap();
     // How it ends is how the last command ends: what the commands print is what counts.
-    Command::new("sh")
+    let mut shell = Command::new("sh")
         .arg("-c")
         .arg(&script)
         .current_dir(dir.path())
@@ -137,8 +160,17 @@ fn differences(examples: &[Example]) -> Vec<String> {
         .env("BBD_UDS", socket)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .status()
+        .spawn()
         .expect("sh runs");
+    // One that waits for what never comes is ended, and its missing output tells which it was.
+    let deadline = Instant::now() + EXAMPLES_TIME;
+    while shell.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            rustix::process::kill_process(Pid::from_child(&shell), Signal::TERM).unwrap();
+            shell.wait().unwrap();
+        }
+        sleep(Duration::from_millis(5));
+    }
     let mut differences = Vec::new();
     for (index, example) in examples.iter().enumerate() {
         let output = fs::read(dir.path().join(format!(".output-{index}"))).unwrap_or_default();
@@ -179,6 +211,11 @@ fn the_manual_of_the_commands() {
 #[test]
 fn the_manual_of_the_daemon() {
     run_document("man/bbd.8");
+}
+
+#[test]
+fn the_manual_of_two_nodes() {
+    run_document("man/bbd-cluster.7");
 }
 
 #[test]

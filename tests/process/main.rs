@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cli;
+mod cluster_script;
 mod event_loop;
 mod examples;
 mod http_profile;
 mod lifecycle;
 mod manual;
+mod peer_link;
 mod support;

@@ -195,6 +195,7 @@ fn config(rng: &mut Rng) -> NodeConfig {
         tombstone_global_limit: tombstones(rng),
         lock_timeout_ms: rng.pick(&[1, 10, 100, 500, 500, 500, 5000, 30_000]),
         default_ttl_ms: rng.pick(&[1000, 60_000, 1_209_600_000, 1_209_600_000, TEN_YEARS_MS]),
+        peer: None,
     }
 }
 

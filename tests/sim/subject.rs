@@ -6,7 +6,8 @@ use crate::reply::Reply;
 use crate::rng::Rng;
 use bigbunny::node::request::{ConnectionId, Request, RequestId, StoreKey};
 use bigbunny::node::response::Response;
-use bigbunny::node::{Input, Node, NodeConfig, Outbox};
+use bigbunny::node::{Event, Input, Node, NodeConfig, Outbox, PeerMisbehaved};
+use bigbunny::peer::message::Message;
 use bigbunny::time::{Instant, Now};
 use std::collections::VecDeque;
 
@@ -32,6 +33,18 @@ struct Answers(VecDeque<(RequestId, Reply)>);
 impl Outbox for Answers {
     fn respond(&mut self, id: RequestId, response: Response<'_>) {
         self.0.push_back((id, response.into()));
+    }
+
+    fn send_peer(&mut self, message: Message<'_>) {
+        unreachable!("a node without a peer says {message:?}");
+    }
+
+    fn close_peer(&mut self, why: PeerMisbehaved) {
+        unreachable!("a node without a peer complains of {why:?}");
+    }
+
+    fn event(&mut self, event: Event) {
+        unreachable!("a node without a peer has no {event:?}");
     }
 }
 

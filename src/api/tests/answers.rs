@@ -8,7 +8,7 @@ use crate::node::request::{Counter, Etag};
 use crate::node::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
 use crate::node::{NodeStatus, Role};
 use crate::status::ShellStatus;
-use crate::time::WallTime;
+use crate::time::{Instant, WallTime};
 
 const FRAME: ReplyFrame = ReplyFrame { version: Version::Http11, head_only: false, close: false };
 const FACTS: StoreFacts = StoreFacts { etag: Etag { epoch: 3, version: 12 }, ttl_left_ms: 59_001, locked: None };
@@ -326,7 +326,14 @@ fn refused(method: &str, target: &str) -> ApiError {
 
 #[test]
 fn pages() {
-    let node = NodeStatus { stores: 5, memory_bytes: 6, locks: 7, lock_expirations_total: 8, ..NodeStatus::default() };
+    let node = NodeStatus {
+        stores: 5,
+        memory_bytes: 6,
+        locks: 7,
+        lock_expirations_total: 8,
+        epoch: 1,
+        ..NodeStatus::default()
+    };
     let shell = ShellStatus {
         version: "1.2.3",
         host_id: "host",
@@ -336,6 +343,8 @@ fn pages() {
         connections_rejected_total: 10,
         memory_limit_bytes: 11,
         longest_turn: std::time::Duration::from_micros(1500),
+        now: Instant::from_millis(20_000),
+        peer: None,
     };
     let page = |page| {
         let mut out = Vec::new();
@@ -347,7 +356,6 @@ fn pages() {
     }
     assert!(page(Page::Options).starts_with("HTTP/1.1 204 No Content\r\n"));
     assert!(page(Page::Options).contains("\r\nAllow: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n"));
-    assert!(page(Page::Promote).starts_with("HTTP/1.1 200 OK\r\n"));
     let status = page(Page::Status);
     assert!(status.contains("\r\nContent-Type: application/json\r\n"));
     let expected = r#"{"host_id":"host","site":"local","role":"PRIMARY","leader_epoch":1,"last_leader_seen":"0.000s","#

@@ -27,7 +27,7 @@ fn connection() -> (Connection, UnixStream) {
 
 fn owed() -> Owed {
     let frame = ReplyFrame { version: Version::Http11, head_only: false, close: false };
-    Owed { frame, shape: ReplyShape { operation: Operation::Snapshot } }
+    Owed { frame, shape: ReplyShape { operation: Operation::Snapshot }, is_change: false }
 }
 
 fn answer(connection: &mut Connection, bytes: usize, now: Instant) {

@@ -1,12 +1,14 @@
 //! Status, keys, help, and the start of the daemon as the command line asks for it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use bigbunny::cli::commands::COMMANDS;
 use bigbunny::config::flags::FLAGS;
 
-use super::{Ran, bbd, run, unlimited};
+use super::{Ran, bbd, run, run_at, unlimited};
 use crate::support::TempDir;
 
 #[test]
@@ -20,9 +22,48 @@ fn status_for_people_and_for_programs() {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(key));
         line.unwrap_or_else(|| panic!("{key} in {text}")).split_whitespace().nth(1).unwrap_or_default()
     };
-    assert_eq!((value("role"), value("site"), value("store_count"), value("peers")), ("PRIMARY", "local", "1", "{}"));
+    assert_eq!((value("role"), value("site"), value("store_count"), value("peers")), ("PRIMARY", "local", "1", "none"));
     assert_eq!(text.lines().count(), json.matches("\":").count(), "{text}");
     run(&daemon, &["promote"]).done();
+    run(&daemon, &["promote", "--force"]).done();
+}
+
+/// What a node of two may answer to `bbd promote`, and to a change: played, since each of it is rare.
+#[test]
+fn a_node_that_does_not_promote_says_what_to_do() {
+    let refused = |code: &str, line: &str| {
+        format!(
+            "HTTP/1.1 503 Service Unavailable\r\nBigBunny-Error-Code: {code}\r\nRetry-After: 1\r\n\
+             Content-Length: {}\r\n\r\n{line}\n",
+            line.len() + 1
+        )
+    };
+    let promote = "POST /internal/promote HTTP/1.1";
+    let force = "POST /internal/promote?force=true HTTP/1.1";
+    let create = "POST /api/v1/create HTTP/1.1";
+    for (args, asked, code, line, told) in [
+        (&["promote"][..], promote, "StoreUnavailable", "not now", "does not have the data yet"),
+        (&["promote", "--force=false"], promote, "LeaderChanged", "not now", "did not hand over"),
+        (&["promote", "--force"], force, "LeaderChanged", "not now", "see bbd status"),
+        (&["create", "--data=x"], create, "LeaderChanged", "changing places", "LeaderChanged: changing places"),
+        (&["create", "--data=x"], create, "StoreUnavailable", "not now", "StoreUnavailable: not now"),
+        (&["create", "--data=x"], create, "NotReplicated", "it may survive", "NotReplicated: it may survive"),
+    ] {
+        let directory = TempDir::new();
+        let socket = directory.path().join("x.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::thread::scope(|scope| {
+            let player = scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 4096];
+                let length = stream.read(&mut head).unwrap();
+                stream.write_all(refused(code, line).as_bytes()).unwrap();
+                String::from_utf8_lossy(&head[..length]).lines().next().unwrap_or_default().to_owned()
+            });
+            run_at(&socket, args).fails(5, told);
+            assert_eq!(player.join().unwrap(), asked);
+        });
+    }
 }
 
 #[test]
@@ -129,7 +170,7 @@ fn a_daemon_with_nonsense_does_not_start() {
     }
     for (args, message) in [
         (&["--nonsense"][..], "unknown flag --nonsense"),
-        (&["--peers=a@b:1"], "unknown flag --peers"),
+        (&["--metrics-listen=127.0.0.1:9"], "unknown flag --metrics-listen"),
         (&["-x"], "unknown flag --x"),
         (&["-5"], "unknown flag -5"),
         (&["status"], "\"status\""),

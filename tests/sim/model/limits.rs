@@ -329,6 +329,7 @@ fn is_worth_a_retry(refusal: &Refusal) -> bool {
         | Refusal::StoreExpired
         | Refusal::VersionMismatch
         | Refusal::IdempotencyMismatch
+        | Refusal::AnswerTooLarge
         | Refusal::TypeMismatch { .. }
         | Refusal::ValueOutOfBounds
         | Refusal::InvalidBounds

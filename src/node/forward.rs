@@ -1,0 +1,367 @@
+//! Requests that go to the primary, from the secondary's clients; and the handover, which is the same thing the other way
+//! round: what the old primary has not answered yet is forwarded to the new one.
+//!
+//! A forwarded request is told apart by one bit of its id and of its connection's, so that the same rules serve it: it waits in
+//! the same lines, and its connection's end ends what is tied to it.
+
+use std::time::Duration;
+
+use super::codec::{read_request, write_request};
+use super::follow::FollowedLock;
+use super::locks::Holder;
+use super::peering::{Follower, HANDOVER_TIMEOUT_MS, StreamId};
+use super::request::{ConnectionId, Idempotency, Operation, Request, RequestId};
+use super::response::{Refusal, Response};
+use super::timeouts::Timer;
+use super::{Event, Node, Outbox, Role};
+use crate::peer::message::Message;
+use crate::time::Now;
+use crate::wheel::TimerId;
+use crate::wire::Reader;
+
+/// Set in the ids of what comes from the peer's clients. The shell's own ids never have it.
+const FORWARDED: u64 = 1 << 63;
+/// Requests forwarded and not answered, at most.
+const FORWARDS_MAX: usize = 65_536;
+/// How long the primary may take beside the wait for a lock.
+const FORWARD_TIMEOUT_MS: u64 = 5000;
+
+/// A request at the primary.
+pub(super) struct Forward {
+    request: RequestId,
+    timer: TimerId,
+    connection: ConnectionId,
+    /// Its bytes, in case the primary hands over instead of answering.
+    bytes: Box<[u8]>,
+}
+
+/// A request that a primary keeps while it hands over.
+pub(super) struct Held {
+    request: RequestId,
+    bytes: Box<[u8]>,
+}
+
+/// The id of a connection of the peer.
+pub(super) const fn forwarded_connection(connection: ConnectionId) -> ConnectionId {
+    ConnectionId(connection.0 | FORWARDED)
+}
+
+/// A connection as the other node calls it.
+pub(super) const fn other_sides_connection(connection: ConnectionId) -> ConnectionId {
+    ConnectionId(connection.0 ^ FORWARDED)
+}
+
+const fn is_forwarded(request: RequestId) -> bool {
+    request.0 & FORWARDED != 0
+}
+
+/// Answers a request where it came from.
+pub(super) fn deliver(outbox: &mut dyn Outbox, request: RequestId, response: Response<'_>) {
+    if is_forwarded(request) {
+        outbox.send_peer(Message::Forwarded { id: request.0 & !FORWARDED, response });
+    } else {
+        outbox.respond(request, response);
+    }
+}
+
+fn refuse(outbox: &mut dyn Outbox, request: RequestId, refusal: Refusal) {
+    deliver(outbox, request, Response::new(Err(refusal), None));
+}
+
+/// How long a request wants to wait for a lock.
+const fn wait_ms(operation: &Operation<'_>) -> u64 {
+    match operation {
+        Operation::Put { wait_ms, .. } | Operation::Update { wait_ms, .. } | Operation::BeginModify { wait_ms, .. } => {
+            *wait_ms
+        }
+        Operation::Create { .. }
+        | Operation::CreateNamed { .. }
+        | Operation::Lookup { .. }
+        | Operation::Read { .. }
+        | Operation::Authorize { .. }
+        | Operation::CompleteModify { .. }
+        | Operation::CancelModify { .. }
+        | Operation::Delete { .. }
+        | Operation::Increment { .. }
+        | Operation::Touch { .. }
+        | Operation::List { .. }
+        | Operation::DeletePrefix { .. }
+        | Operation::ReadMany { .. }
+        | Operation::DeleteMany { .. }
+        | Operation::Rename { .. } => 0,
+    }
+}
+
+impl Node {
+    /// The first gate: whether the request is for this node at all. Says whether it was dealt with here.
+    pub(super) fn pass_on(&mut self, now: Now, id: RequestId, request: &Request<'_>, outbox: &mut dyn Outbox) -> bool {
+        let Some(peering) = &mut self.peering else { return false };
+        match peering.role {
+            Role::Primary => {
+                let holds = peering.handover_until.is_some() && request.operation.is_change();
+                if holds {
+                    let mut bytes = Vec::new();
+                    write_request(&mut bytes, request);
+                    peering.held.push_back(Held { request: id, bytes: bytes.into_boxed_slice() });
+                }
+                holds
+            }
+            Role::Secondary if !request.operation.is_change() && !request.from_primary => false,
+            Role::Secondary | Role::Joining => {
+                self.forward(now, id, request, outbox);
+                true
+            }
+        }
+    }
+
+    fn forward(&mut self, now: Now, id: RequestId, request: &Request<'_>, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let nobody = match peering.role {
+            Role::Joining => Refusal::StoreUnavailable,
+            Role::Primary | Role::Secondary => Refusal::LeaderChanged,
+        };
+        let has_primary = peering.link_up && peering.peer_role == Some(Role::Primary);
+        if is_forwarded(id) || !has_primary || peering.forwards.len() == FORWARDS_MAX {
+            return refuse(outbox, id, nobody);
+        }
+        let mut bytes = Vec::new();
+        write_request(&mut bytes, request);
+        let forward = peering.next_forward;
+        peering.next_forward += 1;
+        let wait = Duration::from_millis(wait_ms(&request.operation) + FORWARD_TIMEOUT_MS);
+        let timer = peering.forward_ends.arm(now.monotonic + wait, forward);
+        let connection = request.connection;
+        peering.forwards.insert(forward, Forward { request: id, timer, connection, bytes: bytes.into_boxed_slice() });
+        if matches!(request.operation, Operation::BeginModify { .. }) || wait_ms(&request.operation) > 0 {
+            peering.tied_connections.insert(connection, ());
+        }
+        outbox.send_peer(Message::Forward { id: forward, request: request.clone() });
+    }
+
+    /// A client of the secondary asks.
+    pub(super) fn on_forward(&mut self, now: Now, id: u64, request: Request<'_>, outbox: &mut dyn Outbox) {
+        let connection = forwarded_connection(request.connection);
+        let request = Request { connection, ..request };
+        self.on_request(now, RequestId(id | FORWARDED), &request, outbox);
+    }
+
+    /// The primary has answered.
+    pub(super) fn on_forwarded(&mut self, now: Now, id: u64, response: Response<'_>, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let Some(forward) = peering.forwards.remove(&id) else { return };
+        peering.forward_ends.disarm(forward.timer);
+        let was_passed_back = matches!(response.result, Err(Refusal::LeaderChanged));
+        if was_passed_back && peering.role == Role::Primary {
+            // The old primary handed over before it did anything with this.
+            return self.repeat_request(now, forward.request, &forward.bytes, outbox);
+        }
+        outbox.respond(forward.request, response);
+    }
+
+    fn repeat_request(&mut self, now: Now, id: RequestId, bytes: &[u8], outbox: &mut dyn Outbox) {
+        let request = read_request(&mut Reader::new(bytes)).expect("what was written reads back");
+        self.on_request(now, id, &request, outbox);
+    }
+
+    /// Nobody will answer these, and nobody knows whether they were carried out.
+    pub(super) fn give_up_forwards(&mut self, _now: Now, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let mut forwards: Vec<(u64, Forward)> = peering.forwards.drain().collect();
+        forwards.sort_unstable_by_key(|(id, _)| *id);
+        for (_, forward) in forwards {
+            peering.forward_ends.disarm(forward.timer);
+            refuse(outbox, forward.request, Refusal::LeaderChanged);
+        }
+    }
+
+    pub(super) fn expire_forwards(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let mut budget = u32::MAX;
+        while let Some(id) = peering.forward_ends.pop_due(now.monotonic, &mut budget) {
+            if let Some(forward) = peering.forwards.remove(&id) {
+                refuse(outbox, forward.request, Refusal::LeaderChanged);
+            }
+        }
+    }
+
+    /// A connection of this node's client ended: what was forwarded from it is not waited for.
+    pub(super) fn forget_forwards_of(&mut self, connection: ConnectionId, outbox: &mut dyn Outbox) {
+        let Some(peering) = &mut self.peering else { return };
+        if peering.tied_connections.remove(&connection).is_none() {
+            return;
+        }
+        let gone: Vec<u64> = peering
+            .forwards
+            .iter()
+            .filter(|(_, forward)| forward.connection == connection)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in gone {
+            if let Some(forward) = peering.forwards.remove(&id) {
+                peering.forward_ends.disarm(forward.timer);
+            }
+        }
+        if peering.link_up && peering.role != Role::Primary {
+            outbox.send_peer(Message::ConnectionClosed { connection });
+        }
+    }
+
+    /// The peer's process is gone, and its clients' connections with it.
+    pub(super) fn abandon_forwarded(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        for connection in self.locks.connections() {
+            if connection.0 & FORWARDED != 0 {
+                self.on_connection_closed(now, connection, outbox);
+            }
+        }
+        let peering = self.peering.as_mut().expect("only with a peer");
+        peering.held.retain(|held| !is_forwarded(held.request));
+        peering.withheld.retain(|withheld| !is_forwarded(withheld.request));
+    }
+
+    /// The primary begins to hand over, because the secondary asks or because it is about to stop. Says whether it did.
+    pub fn begin_handover(&mut self, now: Now) -> bool {
+        let Some(peering) = &mut self.peering else { return false };
+        let can = peering.role == Role::Primary
+            && peering.follower == Follower::InStep
+            && peering.link_up
+            && peering.lease_until > now.monotonic;
+        if can && peering.handover_until.is_none() {
+            peering.handover_until = Some(now.monotonic + Duration::from_millis(HANDOVER_TIMEOUT_MS));
+        }
+        can
+    }
+
+    /// Whether a handover is under way.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.peering.as_ref().is_some_and(|peering| peering.handover_until.is_some())
+    }
+
+    pub(super) fn on_handover(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
+        if epoch != self.epoch || !self.begin_handover(now) {
+            return outbox.send_peer(Message::HandoverRefused { epoch });
+        }
+        self.finish_handover_if_acknowledged(now, outbox);
+    }
+
+    /// Once the secondary has every change, this node is secondary and the other one primary.
+    pub(super) fn finish_handover_if_acknowledged(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        if peering.handover_until.is_none() || peering.backlog.acked() != peering.backlog.last() {
+            return;
+        }
+        let (epoch, number) = (self.epoch, peering.backlog.last());
+        peering.handover_until = None;
+        peering.applied = number;
+        // The next epoch is given away: should this node ever promote itself again, it takes the one after.
+        let primary = peering.peer.expect("whoever acknowledges has said who it is");
+        peering.stream = Some(StreamId { epoch: epoch + 1, primary });
+        peering.follower = Follower::None;
+        peering.backlog.clear();
+        outbox.send_peer(Message::HandoverDone { epoch, number });
+        self.epoch = epoch + 1;
+        self.follow_own_locks(now);
+        self.enter_role(now, Role::Secondary, outbox);
+        let peering = self.peering.as_mut().expect("only with a peer");
+        // The other node promotes itself first if the message is lost.
+        peering.promote_at = peering.promote_at + Duration::from_millis(2 * HANDOVER_TIMEOUT_MS);
+        peering.peer_role = Some(Role::Primary);
+        outbox.event(Event::HandedOver { epoch });
+        self.pass_on_what_waits(now, outbox);
+    }
+
+    /// Keeps the locks as a follower does.
+    fn follow_own_locks(&mut self, now: Now) {
+        let slots: Vec<u32> = self.locks.held_slots().collect();
+        for slot in slots {
+            let Some(&Holder { id, until, timer, connection }) = self.locks.holder(slot) else { continue };
+            self.timers.disarm(timer);
+            if until > now.monotonic {
+                let peering = self.peering.as_mut().expect("only with a peer");
+                peering.followed_locks.insert(slot, FollowedLock { id, until, connection });
+            }
+        }
+    }
+
+    /// Everything that has no answer yet goes to the new primary, in the order in which it came.
+    fn pass_on_what_waits(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        for slot in self.locks.slots_with_line() {
+            while let Some(parked) = self.locks.next(slot) {
+                self.timers.disarm(parked.timer);
+                let left = parked.deadline.since(now.monotonic);
+                let customer = self.customers.get(parked.asker.customer).id.clone();
+                let mut request = parked.request(&customer, u64::try_from(left.as_millis()).unwrap_or(0));
+                let place = parked.asker.kept.map(|kept| (kept, self.kept.place(kept)));
+                if let Some((kept, (key, fingerprint))) = &place {
+                    request.idempotency = Some(Idempotency { key, fingerprint: *fingerprint });
+                    self.forget_kept_answer(*kept);
+                }
+                self.forward(now, parked.asker.request, &request, outbox);
+            }
+            self.locks.release(slot);
+            self.locks.drop_line_if_empty(slot);
+            self.stores.arena.get_mut(slot).set_has_lock_line(false);
+        }
+        let held = std::mem::take(&mut self.peering.as_mut().expect("only with a peer").held);
+        for Held { request, bytes } in held {
+            let asked = read_request(&mut Reader::new(&bytes)).expect("what was written reads back");
+            self.forward(now, request, &asked, outbox);
+        }
+        for job in std::mem::take(&mut self.prefix_jobs) {
+            refuse(outbox, job.asker.request, Refusal::LeaderChanged);
+        }
+    }
+
+    /// The other node did not take over in time: this one goes on.
+    pub(super) fn abort_handover(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        peering.handover_until = None;
+        let held = std::mem::take(&mut peering.held);
+        outbox.send_peer(Message::HandoverRefused { epoch: self.epoch });
+        outbox.event(Event::HandoverAborted);
+        for Held { request, bytes } in held {
+            self.repeat_request(now, request, &bytes, outbox);
+        }
+    }
+
+    /// The old primary has handed over: nothing is missing, and locks go on.
+    pub(super) fn on_handover_done(&mut self, now: Now, epoch: u32, number: u64, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_ref().expect("only with a peer");
+        if epoch != self.epoch || peering.role != Role::Secondary || peering.applied != number {
+            return;
+        }
+        self.start_epoch(now, "the other node handed over", outbox);
+        let peering = self.peering.as_mut().expect("only with a peer");
+        peering.lock_window_until = now.monotonic;
+        // The old primary has exactly this, and follows. It began to wait for a heartbeat after it had the acknowledgement
+        // that ended its epoch, so its patience outlasts a lease from the sending of that.
+        peering.follower = Follower::InStep;
+        peering.lease_until = peering.acked_since + Duration::from_millis(peering.config.lease_ms);
+        let mut locks: Vec<(u32, FollowedLock)> = peering.followed_locks.drain().collect();
+        locks.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, lock) in locks.into_iter().filter(|(_, lock)| lock.until > now.monotonic) {
+            let timer = self.timers.arm(lock.until, Timer::HoldEnds(slot));
+            self.locks.hold(slot, Holder { id: lock.id, until: lock.until, timer, connection: lock.connection });
+            self.stores.arena.get_mut(slot).set_has_lock_line(true);
+        }
+    }
+
+    /// Before this node forgets everything: whoever waits is told so.
+    pub(super) fn refuse_all_waiting(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        for slot in self.locks.slots_with_line() {
+            while let Some(parked) = self.locks.next(slot) {
+                self.timers.disarm(parked.timer);
+                refuse(outbox, parked.asker.request, Refusal::LeaderChanged);
+            }
+        }
+        self.refuse_withheld(outbox);
+        self.give_up_forwards(now, outbox);
+        let held = std::mem::take(&mut self.peering.as_mut().expect("only with a peer").held);
+        for Held { request, .. } in held {
+            refuse(outbox, request, Refusal::LeaderChanged);
+        }
+        for job in std::mem::take(&mut self.prefix_jobs) {
+            refuse(outbox, job.asker.request, Refusal::LeaderChanged);
+        }
+    }
+}

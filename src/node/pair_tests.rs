@@ -1,0 +1,449 @@
+//! Two nodes that talk to each other in virtual time, over a network that delays and is cut: the protocol's own story, small
+//! enough to be read. The simulator in `tests/sim` is the one that looks for trouble.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::request::*;
+use super::response::*;
+use super::*;
+use crate::peer::message::{read_message, write_message};
+use crate::time::WallTime;
+
+struct Seeded(u64);
+
+impl Entropy for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (self.0 >> 33) as u8;
+        }
+    }
+}
+
+/// What a node said.
+#[derive(Default)]
+struct Said {
+    answers: Vec<(RequestId, Result<String, Refusal>, bool)>,
+    messages: Vec<Vec<u8>>,
+    events: Vec<Event>,
+}
+
+impl Outbox for Said {
+    fn respond(&mut self, id: RequestId, response: Response<'_>) {
+        self.answers.push((id, response.result.map(|answer| format!("{answer:?}")), response.degraded));
+    }
+
+    fn send_peer(&mut self, message: Message<'_>) {
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, &message).unwrap();
+        self.messages.push(bytes);
+    }
+
+    fn close_peer(&mut self, why: PeerMisbehaved) {
+        panic!("{why:?}");
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+/// A message on its way: when it arrives, from which node, which life of it.
+type Flying = (Instant, usize, u64, Vec<u8>);
+
+struct Pair {
+    now: Instant,
+    nodes: [Option<Node>; 2],
+    said: [Said; 2],
+    linked: bool,
+    flying: VecDeque<Flying>,
+    seed: u64,
+    next_id: u64,
+    safe: bool,
+}
+
+const DELAY: Duration = Duration::from_micros(300);
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            now: Instant::from_millis(1000),
+            nodes: [None, None],
+            said: Default::default(),
+            linked: false,
+            flying: VecDeque::new(),
+            seed: 1,
+            next_id: 0,
+            safe: false,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.now, wall: WallTime(0) }
+    }
+
+    fn start(&mut self, place: usize) {
+        let ids = ["a", "b"];
+        let peer = PeerConfig {
+            own_id: ids[place].into(),
+            peer_id: ids[1 - place].into(),
+            heartbeat_interval_ms: 200,
+            lease_ms: 2000,
+            grace_ms: 2000,
+            on_peer_loss: if self.safe { OnPeerLoss::Safe } else { OnPeerLoss::Available },
+            replicate_all: false,
+            backlog_limit_bytes: 1 << 20,
+        };
+        self.seed += 1;
+        let config = NodeConfig { rate_limit_per_second: 0, peer: Some(peer), ..NodeConfig::default() };
+        self.nodes[place] = Some(Node::new(config, Box::new(Seeded(self.seed)), self.now()));
+        self.connect();
+    }
+
+    fn connect(&mut self) {
+        if let [Some(a), Some(b)] = &self.nodes {
+            let lives = [a.incarnation(), b.incarnation()];
+            self.linked = true;
+            for place in 0..2 {
+                self.tell(place, Input::PeerUp { incarnation: lives[1 - place] });
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        self.linked = false;
+        self.flying.clear();
+        for place in 0..2 {
+            if self.nodes[place].is_some() {
+                self.tell(place, Input::PeerDown);
+            }
+        }
+    }
+
+    fn kill(&mut self, place: usize) {
+        self.nodes[place] = None;
+        self.cut();
+        for _ in 0..3 {
+            self.tell(1 - place, Input::PeerRefused);
+        }
+    }
+
+    fn tell(&mut self, place: usize, input: Input<'_>) {
+        let now = self.now();
+        let Some(node) = &mut self.nodes[place] else { return };
+        node.handle(now, input, &mut self.said[place]);
+        node.handle(now, Input::EndOfTurn, &mut self.said[place]);
+        if node.status().stores < 300 {
+            node.check_invariants();
+        }
+        let life = node.incarnation();
+        for message in std::mem::take(&mut self.said[place].messages) {
+            if self.linked {
+                self.flying.push_back((self.now + DELAY, place, life, message));
+            }
+        }
+    }
+
+    fn ask(&mut self, place: usize, operation: Operation<'_>) -> RequestId {
+        self.ask_as(place, operation, false)
+    }
+
+    fn ask_as(&mut self, place: usize, operation: Operation<'_>, durable: bool) -> RequestId {
+        self.next_id += 1;
+        let id = RequestId(self.next_id);
+        let request = Request {
+            connection: ConnectionId(self.next_id),
+            customer: "shop",
+            condition: Condition::default(),
+            durable,
+            from_primary: false,
+            idempotency: None,
+            operation,
+        };
+        self.tell(place, Input::Request { id, request });
+        id
+    }
+
+    fn run_ms(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        loop {
+            let mut next = end;
+            if let Some((at, ..)) = self.flying.front() {
+                next = next.min(*at);
+            }
+            for node in self.nodes.iter().flatten() {
+                next = next.min(node.next_timeout().unwrap_or(end).max(self.now));
+            }
+            self.now = next;
+            while self.flying.front().is_some_and(|(at, ..)| *at <= self.now) {
+                let (_, from, life, bytes) = self.flying.pop_front().unwrap();
+                let message = read_message(&bytes).unwrap();
+                self.tell(1 - from, Input::PeerMessage { incarnation: life, message });
+            }
+            for place in 0..2 {
+                if self.nodes[place].as_ref().is_some_and(|node| node.next_timeout().is_some_and(|at| at <= self.now)) {
+                    self.tell(place, Input::Timeout);
+                }
+            }
+            if self.now >= end {
+                return;
+            }
+        }
+    }
+
+    fn role(&self, place: usize) -> Role {
+        self.nodes[place].as_ref().unwrap().role()
+    }
+
+    fn answer(&self, id: RequestId) -> Option<&Result<String, Refusal>> {
+        let found = self.said.iter().flat_map(|said| &said.answers).find(|(other, ..)| *other == id);
+        found.map(|(_, result, _)| result)
+    }
+
+    fn done(&self, id: RequestId) -> &str {
+        self.answer(id).expect("it is answered").as_ref().expect("it is done")
+    }
+
+    /// Both nodes hold the same. Deadlines may differ by what the messages took: after a handover the old primary has the
+    /// original ones, and the new one what it was told.
+    fn check_equal(&self) {
+        let [a, b] = [0, 1].map(|place| self.nodes[place].as_ref().unwrap());
+        let (primary, secondary) = if a.role() == Role::Primary { (a, b) } else { (b, a) };
+        assert_eq!((primary.role(), secondary.role()), (Role::Primary, Role::Secondary));
+        let (there, here) = (primary.image(), secondary.image());
+        assert_eq!(there.len(), here.len());
+        for (mut there, here) in there.into_iter().zip(here) {
+            assert!(here.ends_ms.abs_diff(there.ends_ms) <= 2, "ttl-never-extends");
+            there.ends_ms = here.ends_ms;
+            assert_eq!(there, here, "prefix");
+        }
+        let books = [primary, secondary].map(|node| {
+            let status = node.status();
+            (status.memory_bytes, status.stores, status.tombstones, status.names, status.epoch, status.changes)
+        });
+        assert_eq!(books[0], books[1]);
+    }
+}
+
+fn put<'a>(name: &'a str, body: &'a [u8]) -> Operation<'a> {
+    Operation::Put { name: Cow::Borrowed(name), content: Content::Blob(body), ttl_ms: None, wait_ms: 0 }
+}
+
+fn read(name: &str) -> Operation<'_> {
+    Operation::Read { target: Target::Name(Cow::Borrowed(name)), touch: None }
+}
+
+fn begin(name: &str, wait_ms: u64) -> Operation<'_> {
+    Operation::BeginModify {
+        target: Target::Name(Cow::Borrowed(name)),
+        wait_ms,
+        hold_ms: Some(3000),
+        connection_scope: false,
+        renew: None,
+        create_if_missing: false,
+        ttl_ms: None,
+    }
+}
+
+fn pair_in_step() -> Pair {
+    let mut pair = Pair::new();
+    pair.start(0);
+    pair.start(1);
+    pair.run_ms(50);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Primary, Role::Secondary));
+    pair
+}
+
+#[test]
+fn a_node_that_nobody_answers_becomes_primary_alone() {
+    let mut pair = Pair::new();
+    pair.start(1);
+    let early = pair.ask(1, put("n", b"x"));
+    assert_eq!(pair.answer(early), Some(&Err(Refusal::StoreUnavailable)));
+    pair.run_ms(3999);
+    assert_eq!(pair.role(1), Role::Joining);
+    pair.run_ms(2);
+    assert_eq!(pair.role(1), Role::Primary);
+    let id = pair.ask(1, put("n", b"x"));
+    assert!(pair.done(id).contains("created: true"));
+    assert!(pair.said[1].answers.last().unwrap().2, "it says that it is alone");
+}
+
+#[test]
+fn a_joiner_gets_what_is_there_and_what_happens_meanwhile() {
+    let mut pair = Pair::new();
+    pair.start(1);
+    pair.run_ms(4001);
+    for number in 0..3000 {
+        pair.ask(1, put(&format!("n{number}"), &[7; 100]));
+    }
+    pair.ask(1, Operation::Delete { target: Target::Name(Cow::Borrowed("n5")) });
+    pair.ask(1, begin("n6", 0));
+    pair.start(0);
+    for number in 0..500 {
+        pair.ask(1, put(&format!("n{}", number * 5), &[8; 50]));
+        pair.ask(1, put(&format!("m{number}"), b"new"));
+        pair.ask(1, Operation::Rename { name: format!("n{}", number * 3 + 1).into(), to: format!("r{number}").into() });
+        pair.ask(1, Operation::Delete { target: Target::Name(format!("n{}", 2999 - number).into()) });
+        pair.run_ms(1);
+    }
+    pair.run_ms(100);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    pair.check_equal();
+}
+
+#[test]
+fn the_secondary_reads_here_and_changes_there() {
+    let mut pair = pair_in_step();
+    let id = pair.ask(1, put("n", b"hello"));
+    assert_eq!(pair.answer(id), None, "it is on its way");
+    pair.run_ms(5);
+    assert!(pair.done(id).contains("created: true"));
+    let id = pair.ask(1, read("n"));
+    assert!(pair.done(id).starts_with("Blob"));
+    pair.check_equal();
+}
+
+#[test]
+fn a_dead_primary_is_replaced_at_once_and_its_locks_are_void() {
+    let mut pair = pair_in_step();
+    pair.ask(0, put("n", b"hello"));
+    pair.ask(0, begin("n", 0));
+    pair.run_ms(5);
+    pair.kill(0);
+    assert_eq!(pair.role(1), Role::Primary);
+    let id = pair.ask(1, begin("n", 0));
+    assert!(matches!(pair.answer(id), Some(Err(Refusal::LockStateUnknown { .. }))));
+    pair.run_ms(501);
+    let id = pair.ask(1, begin("n", 0));
+    assert!(pair.done(id).starts_with("Locked"));
+    pair.start(0);
+    pair.run_ms(50);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    pair.check_equal();
+}
+
+#[test]
+fn a_silent_primary_is_replaced_after_lease_and_grace_and_drops_what_it_did_alone() {
+    let mut pair = pair_in_step();
+    pair.ask(0, put("n", b"hello"));
+    pair.run_ms(250);
+    pair.cut();
+    for number in 0..10 {
+        pair.ask(0, put(&format!("alone{number}"), b"x"));
+    }
+    pair.run_ms(3700);
+    assert_eq!(pair.role(1), Role::Secondary);
+    let id = pair.ask(0, put("late", b"x"));
+    assert!(pair.answer(id).unwrap().is_ok() && pair.said[0].answers.last().unwrap().2, "marked as degraded");
+    pair.run_ms(301);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Primary, Role::Primary));
+    pair.ask(1, put("other", b"y"));
+    pair.connect();
+    pair.run_ms(50);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    assert_eq!(pair.nodes[0].as_ref().unwrap().status().lost_changes_total, 11);
+    pair.check_equal();
+}
+
+#[test]
+fn in_safe_mode_nothing_changes_without_a_lease() {
+    let mut pair = Pair { safe: true, ..Pair::new() };
+    pair.start(0);
+    pair.start(1);
+    pair.run_ms(500);
+    let id = pair.ask(0, put("n", b"hello"));
+    pair.done(id);
+    pair.cut();
+    pair.run_ms(2001);
+    let id = pair.ask(0, put("n", b"late"));
+    assert_eq!(pair.answer(id), Some(&Err(Refusal::NotReplicated { applied: false })));
+    pair.connect();
+    pair.run_ms(50);
+    let id = pair.ask(0, put("n", b"again"));
+    pair.done(id);
+    pair.run_ms(5);
+    pair.check_equal();
+}
+
+#[test]
+fn a_short_cut_costs_nothing_and_a_long_one_a_snapshot() {
+    let mut pair = pair_in_step();
+    pair.cut();
+    for number in 0..100 {
+        pair.ask(0, put(&format!("n{number}"), &[1; 100]));
+    }
+    pair.connect();
+    pair.run_ms(20);
+    pair.check_equal();
+    pair.cut();
+    for number in 0..10_000 {
+        pair.ask(0, put(&format!("n{}", number % 50), &[2; 200]));
+    }
+    assert!(pair.said[0].events.contains(&Event::BacklogOverflow));
+    assert_eq!(pair.nodes[0].as_ref().unwrap().status().backlog_bytes, 0);
+    pair.connect();
+    pair.run_ms(50);
+    pair.check_equal();
+}
+
+#[test]
+fn replicated_waits_for_the_secondary() {
+    let mut pair = pair_in_step();
+    let id = pair.ask_as(0, put("n", b"hello"), true);
+    assert_eq!(pair.answer(id), None);
+    pair.run_ms(2);
+    pair.done(id);
+    let id = pair.ask_as(1, put("n", b"there"), true);
+    pair.run_ms(5);
+    pair.done(id);
+    pair.cut();
+    let id = pair.ask_as(0, put("n", b"lost"), true);
+    pair.run_ms(2100);
+    assert_eq!(pair.answer(id), Some(&Err(Refusal::NotReplicated { applied: true })));
+    let id = pair.ask_as(0, put("n", b"refused"), true);
+    assert_eq!(pair.answer(id), Some(&Err(Refusal::NotReplicated { applied: false })));
+}
+
+#[test]
+fn a_handover_loses_nothing_and_keeps_locks_and_lines() {
+    let mut pair = pair_in_step();
+    pair.ask(0, put("n", b"hello"));
+    pair.ask(0, begin("n", 0));
+    let waits_here = pair.ask(0, begin("n", 5000));
+    let waits_there = pair.ask(1, begin("n", 5000));
+    pair.run_ms(5);
+    let unsent = pair.ask(0, put("m", b"unsent"));
+    pair.done(unsent);
+    pair.next_id += 1;
+    let promote = RequestId(pair.next_id);
+    pair.tell(1, Input::Promote { id: promote, force: false });
+    pair.now = pair.now + DELAY;
+    let held_there = pair.ask(1, put("held there", b"x"));
+    pair.run_ms(1);
+    let held_here = pair.ask(0, put("held here", b"x"));
+    pair.run_ms(20);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    for id in [promote, held_there, held_here] {
+        pair.done(id);
+    }
+    pair.check_equal();
+    let busy = pair.ask(1, begin("n", 0));
+    assert!(matches!(pair.answer(busy), Some(Err(Refusal::StoreLocked { .. }))), "the lock went along");
+    pair.run_ms(3000);
+    pair.done(waits_here);
+    pair.run_ms(3000);
+    assert!(pair.answer(waits_there).is_some());
+    // And back again, with the same node in the same life.
+    pair.next_id += 1;
+    pair.tell(0, Input::Promote { id: RequestId(pair.next_id), force: false });
+    pair.run_ms(300);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Primary, Role::Secondary));
+    pair.ask(1, put("after", b"x"));
+    pair.run_ms(5);
+    pair.check_equal();
+}

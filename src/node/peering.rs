@@ -1,0 +1,569 @@
+//! Two nodes: who is what. Roles, epochs, the lease, and every change from one role to another.
+//!
+//! The rules, each with its reason (section 1 and 2 of the replication specification):
+//! - Only a SECONDARY promotes itself, for it alone has the other's data; a JOINING node becomes PRIMARY only where nobody can
+//!   have any: nobody answered for lease and grace, or the other is JOINING too and has the greater host id.
+//! - A primary's lease counts from the sending of the newest heartbeat that was acknowledged, a secondary's patience from its
+//!   receipt: so the lease is always over first, by at least the grace.
+//! - Whoever hears a newer epoch stops being primary before it does anything else.
+//! - Another incarnation of the peer means that the one before is gone, and its memory with it.
+//!
+//! `stream` sends changes, `follow` applies them, `forward` passes requests on; this file says when.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::arena::OwnMap;
+use super::backlog::{Backlog, Batch};
+use super::follow::FollowedLock;
+use super::forward::{Forward, Held};
+use super::request::{ConnectionId, RequestId};
+use super::response::{Answer, Refusal, Response};
+use super::{Event, Node, Outbox, Role};
+use crate::peer::message::Message;
+use crate::time::{Instant, Now};
+use crate::wheel::Timers;
+
+/// A handover that the other node does not answer ends after this, one way or the other.
+pub const HANDOVER_TIMEOUT_MS: u64 = 1000;
+/// So many refused connections, within so many milliseconds, prove that nobody listens any more.
+pub const REFUSALS_PROVING_DEATH: u32 = 3;
+/// See [`REFUSALS_PROVING_DEATH`].
+pub const REFUSALS_WITHIN_MS: u64 = 100;
+/// A joiner that heard from a secondary lets it promote itself first.
+const DEFERENCE_MS: u64 = 500;
+
+/// What a primary does whose lease has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPeerLoss {
+    /// Goes on alone, and says so with every change.
+    Available,
+    /// Refuses changes, so that there is never a second writer.
+    Safe,
+}
+
+/// The settings of a node with a peer.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// This node's host id.
+    pub own_id: String,
+    /// The peer's host id.
+    pub peer_id: String,
+    /// How often a primary sends a heartbeat.
+    pub heartbeat_interval_ms: u64,
+    /// How long an acknowledged heartbeat lets a primary go on.
+    pub lease_ms: u64,
+    /// How long a secondary waits beyond the lease.
+    pub grace_ms: u64,
+    /// What a primary does without a lease.
+    pub on_peer_loss: OnPeerLoss,
+    /// Every change waits for the secondary.
+    pub replicate_all: bool,
+    /// Unacknowledged changes that are kept, in bytes.
+    pub backlog_limit_bytes: u64,
+}
+
+/// The other node, seen from a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follower {
+    /// Nobody follows, or is too far behind.
+    None,
+    /// It gets a snapshot.
+    Snapshot(Cursor),
+    /// The snapshot has been sent; its last change has this number.
+    Finishing(u64),
+    /// It has everything up to what it acknowledged.
+    InStep,
+}
+
+/// How far a snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cursor {
+    /// Entries from this handle on are to be sent.
+    Entries(u32),
+    /// Kept answers from this handle on are to be sent.
+    Answers(u32),
+}
+
+/// An answer that waits until the secondary has the change.
+pub(super) struct Withheld {
+    pub(super) number: u64,
+    pub(super) request: RequestId,
+    pub(super) response: Box<[u8]>,
+}
+
+/// A stream of changes: the epoch and the incarnation of its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamId {
+    pub(super) epoch: u32,
+    pub(super) primary: u64,
+}
+
+/// All that a node with a peer has beside the stores.
+pub(super) struct Peering {
+    pub(super) config: PeerConfig,
+    pub(super) role: Role,
+    pub(super) incarnation: u64,
+    /// The connection that this node dialled is up.
+    pub(super) link_up: bool,
+    pub(super) peer: Option<u64>,
+    former_peer: Option<u64>,
+    pub(super) peer_role: Option<Role>,
+    pub(super) heard_at: Option<Instant>,
+    /// The number in the last status sent: two primaries compare what they have told each other.
+    told_number: u64,
+
+    // As primary.
+    pub(super) backlog: Backlog,
+    pub(super) follower: Follower,
+    pub(super) lease_until: Instant,
+    /// The operator said to go on without a peer.
+    alone_by_order: bool,
+    pub(super) next_heartbeat: Instant,
+    pub(super) clock_samples: [Option<(Instant, i64)>; 2],
+    /// The last change of the epochs before this one.
+    pub(super) base: u64,
+    pub(super) previous: Option<StreamId>,
+    pub(super) lock_window_until: Instant,
+    pub(super) handover_until: Option<Instant>,
+    pub(super) held: VecDeque<Held>,
+    pub(super) withheld: VecDeque<Withheld>,
+
+    // As follower.
+    pub(super) stream: Option<StreamId>,
+    pub(super) applied: u64,
+    pub(super) heartbeat_sent_at_ns: u64,
+    pub(super) promote_at: Instant,
+    refusals: u32,
+    refused_since: Instant,
+    pub(super) ack_due: bool,
+    /// The number in the newest acknowledgement, and when the first with that number was sent.
+    pub(super) acked_number: u64,
+    pub(super) acked_since: Instant,
+    pub(super) followed_locks: OwnMap<u32, FollowedLock>,
+    /// This node was primary up to this change, and its own changes have not been counted as lost yet.
+    pub(super) was_primary_up_to: Option<u64>,
+    promotion: Option<(RequestId, Instant)>,
+
+    // As joiner.
+    pub(super) alone_at: Instant,
+
+    // As anything but primary.
+    pub(super) forwards: OwnMap<u64, Forward>,
+    pub(super) forward_ends: Timers<u64>,
+    pub(super) next_forward: u64,
+    pub(super) tied_connections: OwnMap<ConnectionId, ()>,
+}
+
+impl Peering {
+    pub(super) fn new(config: PeerConfig, incarnation: u64, now: Now) -> Self {
+        let patience = Duration::from_millis(config.lease_ms + config.grace_ms);
+        Self {
+            config,
+            role: Role::Joining,
+            incarnation,
+            link_up: false,
+            peer: None,
+            former_peer: None,
+            peer_role: None,
+            heard_at: None,
+            told_number: 0,
+            backlog: Backlog::new(0),
+            follower: Follower::None,
+            lease_until: Instant::ZERO,
+            alone_by_order: false,
+            next_heartbeat: Instant::ZERO,
+            clock_samples: [None; 2],
+            base: 0,
+            previous: None,
+            lock_window_until: Instant::ZERO,
+            handover_until: None,
+            held: VecDeque::new(),
+            withheld: VecDeque::new(),
+            stream: None,
+            applied: 0,
+            heartbeat_sent_at_ns: 0,
+            promote_at: Instant::FAR_FUTURE,
+            refusals: 0,
+            refused_since: Instant::ZERO,
+            ack_due: false,
+            acked_number: u64::MAX,
+            acked_since: Instant::ZERO,
+            followed_locks: OwnMap::default(),
+            was_primary_up_to: None,
+            promotion: None,
+            alone_at: now.monotonic + patience,
+            forwards: OwnMap::default(),
+            forward_ends: Timers::new(now.monotonic),
+            next_forward: 0,
+            tied_connections: OwnMap::default(),
+        }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(self.config.lease_ms + self.config.grace_ms)
+    }
+
+    pub(super) fn has_lease(&self, now: Now) -> bool {
+        self.alone_by_order || self.lease_until > now.monotonic
+    }
+
+    /// Changes applied: as primary, made; as follower, received.
+    pub(super) const fn number(&self) -> u64 {
+        match self.role {
+            Role::Primary => self.backlog.last(),
+            Role::Joining | Role::Secondary => self.applied,
+        }
+    }
+
+    /// When there is something to do here by the clock alone.
+    pub(super) fn next_deadline(&self) -> Instant {
+        let by_role = match self.role {
+            Role::Joining => self.alone_at,
+            Role::Secondary => self.promote_at,
+            Role::Primary => {
+                let heartbeat = if self.link_up { self.next_heartbeat } else { Instant::FAR_FUTURE };
+                let withheld = if self.withheld.is_empty() { Instant::FAR_FUTURE } else { self.lease_until };
+                heartbeat.min(withheld).min(self.handover_until.unwrap_or(Instant::FAR_FUTURE))
+            }
+        };
+        let promotion = self.promotion.map_or(Instant::FAR_FUTURE, |(_, until)| until);
+        by_role.min(promotion).min(self.forward_ends.next_deadline().unwrap_or(Instant::FAR_FUTURE))
+    }
+}
+
+impl Node {
+    /// What this node is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.peering.as_ref().map_or(Role::Primary, |peering| peering.role)
+    }
+
+    /// Which life of this node it is: random, so that the peer notices a restart.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.peering.as_ref().map_or(0, |peering| peering.incarnation)
+    }
+
+    /// Whether an answer to a change that was made may still leave: asked again after anything that may have taken time.
+    #[must_use]
+    pub fn may_answer_changes(&self, now: Now) -> bool {
+        self.peering.as_ref().is_none_or(|peering| {
+            peering.role != Role::Primary
+                || peering.config.on_peer_loss == OnPeerLoss::Available
+                || peering.has_lease(now)
+        })
+    }
+
+    /// Changes made now are marked: without a lease the other node may be primary too.
+    pub(super) fn is_degraded(&self, now: Now) -> bool {
+        self.peering
+            .as_ref()
+            .is_some_and(|peering| peering.role == Role::Primary && peering.lease_until <= now.monotonic)
+    }
+
+    fn peer(&mut self) -> &mut Peering {
+        self.peering.as_mut().expect("peers speak only to a node with a peer")
+    }
+
+    pub(super) fn send_status(&mut self, outbox: &mut dyn Outbox) {
+        let epoch = self.epoch;
+        let peering = self.peer();
+        if peering.link_up {
+            peering.told_number = peering.number();
+            outbox.send_peer(Message::Status { role: peering.role, epoch, number: peering.told_number });
+        }
+    }
+
+    pub(super) fn send_join(&mut self, outbox: &mut dyn Outbox) {
+        let peering = self.peer();
+        let stream = peering.stream.unwrap_or(StreamId { epoch: 0, primary: 0 });
+        outbox.send_peer(Message::Join { epoch: stream.epoch, primary: stream.primary, number: peering.applied });
+    }
+
+    /// The connection this node dialled is up, and whoever answered is this incarnation of the peer.
+    pub(super) fn on_peer_up(&mut self, now: Now, incarnation: u64, outbox: &mut dyn Outbox) {
+        let peering = self.peer();
+        peering.link_up = true;
+        peering.next_heartbeat = now.monotonic;
+        peering.backlog.rewind();
+        self.note_incarnation(now, incarnation, outbox);
+        self.send_status(outbox);
+        let peering = self.peer();
+        if peering.role == Role::Joining && peering.peer_role == Some(Role::Primary) {
+            self.send_join(outbox);
+        }
+    }
+
+    pub(super) fn on_peer_down(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        self.peer().link_up = false;
+        outbox.event(Event::PeerLinkDown);
+        self.give_up_forwards(now, outbox);
+    }
+
+    /// A connection to the peer's port was refused.
+    pub(super) fn on_peer_refused(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let peering = self.peer();
+        if peering.role != Role::Secondary || peering.link_up {
+            return;
+        }
+        if now.monotonic.since(peering.refused_since) > Duration::from_millis(REFUSALS_WITHIN_MS) {
+            peering.refused_since = now.monotonic;
+            peering.refusals = 0;
+        }
+        peering.refusals += 1;
+        if peering.refusals >= REFUSALS_PROVING_DEATH {
+            self.become_primary(now, "the peer's port refuses connections", outbox);
+        }
+    }
+
+    /// Whoever speaks is this incarnation. Says whether it is the one that counts: what a dead one sent late does not.
+    fn note_incarnation(&mut self, now: Now, incarnation: u64, outbox: &mut dyn Outbox) -> bool {
+        let peering = self.peer();
+        if peering.peer == Some(incarnation) {
+            return true;
+        }
+        if peering.former_peer == Some(incarnation) {
+            return false;
+        }
+        let is_restart = peering.peer.is_some();
+        peering.former_peer = peering.peer.replace(incarnation);
+        peering.heartbeat_sent_at_ns = 0;
+        peering.peer_role = None;
+        if !is_restart {
+            return true;
+        }
+        outbox.event(Event::PeerRestarted);
+        match self.peer().role {
+            Role::Primary => {
+                self.lose_follower(now, outbox);
+                self.abandon_forwarded(now, outbox);
+            }
+            Role::Secondary => self.become_primary(now, "the peer has restarted", outbox),
+            Role::Joining => self.forget_everything(now),
+        }
+        true
+    }
+
+    pub(super) fn on_peer_message(
+        &mut self,
+        now: Now,
+        incarnation: u64,
+        message: Message<'_>,
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), super::PeerMisbehaved> {
+        if !self.note_incarnation(now, incarnation, outbox) {
+            return Ok(());
+        }
+        self.peer().heard_at = Some(now.monotonic);
+        match message {
+            Message::Status { role, epoch, number } => self.on_status(now, role, epoch, number, outbox),
+            Message::Join { epoch, primary, number } => {
+                self.on_join(now, StreamId { epoch, primary }, number, outbox);
+            }
+            Message::Begin { epoch, primary, number, base } => {
+                self.on_begin(now, StreamId { epoch, primary }, number, base, outbox);
+            }
+            Message::Resume { epoch, primary, number, base } => {
+                self.on_resume(now, StreamId { epoch, primary }, number, base, outbox);
+            }
+            Message::Changes { epoch, first_number, count, clock_offset_ns, records } => {
+                let batch = Batch { first_number, count, records };
+                return self.on_changes(now, epoch, &batch, clock_offset_ns, outbox);
+            }
+            Message::Heartbeat { epoch, sent_at_ns } => self.on_heartbeat(now, epoch, sent_at_ns, outbox),
+            Message::Ack { epoch, number, heartbeat_sent_at_ns, sent_at_ns } => {
+                return self.on_ack(now, epoch, number, heartbeat_sent_at_ns, sent_at_ns, outbox);
+            }
+            Message::Handover { epoch } => self.on_handover(now, epoch, outbox),
+            Message::HandoverDone { epoch, number } => self.on_handover_done(now, epoch, number, outbox),
+            Message::HandoverRefused { epoch } => self.on_handover_refused(epoch, outbox),
+            Message::Forward { id, request } => self.on_forward(now, id, request, outbox),
+            Message::Forwarded { id, response } => self.on_forwarded(now, id, response, outbox),
+            Message::ConnectionClosed { connection } => {
+                self.on_connection_closed(now, super::forward::forwarded_connection(connection), outbox);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_status(&mut self, now: Now, role: Role, epoch: u32, number: u64, outbox: &mut dyn Outbox) {
+        let own_epoch = self.epoch;
+        let peering = self.peer();
+        peering.peer_role = Some(role);
+        let we_go_first = peering.config.own_id < peering.config.peer_id;
+        match (peering.role, role) {
+            (Role::Joining, Role::Primary) => self.send_join(outbox),
+            (Role::Joining, Role::Joining) if we_go_first => {
+                self.epoch = own_epoch.max(epoch);
+                self.become_primary(now, "both nodes are new, and this one has the smaller host id", outbox);
+            }
+            (Role::Joining, Role::Joining) => peering.alone_at = now.monotonic + peering.patience(),
+            (Role::Joining, Role::Secondary) => {
+                peering.alone_at = now.monotonic + peering.patience() + Duration::from_millis(DEFERENCE_MS);
+            }
+            (Role::Primary, Role::Primary) => {
+                let mine = (own_epoch, peering.told_number, we_go_first);
+                if (epoch, number, !we_go_first) > mine {
+                    self.step_down(now, epoch, outbox);
+                    self.send_join(outbox);
+                } else {
+                    self.send_status(outbox);
+                }
+            }
+            (Role::Primary, Role::Secondary | Role::Joining) if epoch > own_epoch => {
+                self.step_down(now, epoch, outbox);
+                self.send_status(outbox);
+            }
+            (Role::Primary, Role::Secondary | Role::Joining) => {}
+            (Role::Secondary, Role::Primary) if epoch < own_epoch => self.send_status(outbox),
+            (Role::Secondary, Role::Primary) => {
+                if peering.stream.is_none_or(|stream| stream.epoch != epoch) {
+                    self.send_join(outbox);
+                }
+            }
+            (Role::Secondary, Role::Joining) => {
+                self.epoch = own_epoch.max(epoch);
+                self.become_primary(now, "the peer has lost its memory", outbox);
+            }
+            (Role::Secondary, Role::Secondary) => {}
+        }
+    }
+
+    /// A heartbeat or change of a newer epoch than this primary's: it is one no longer. Says whether it was.
+    pub(super) fn step_down_if_older(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) -> bool {
+        let is_older = epoch > self.epoch && self.role() == Role::Primary;
+        if is_older {
+            self.step_down(now, epoch, outbox);
+            self.send_join(outbox);
+        }
+        is_older
+    }
+
+    /// The peer promoted itself without this node: what this node has beyond the common history is worth nothing.
+    fn step_down(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
+        let number = self.peer().backlog.last();
+        self.refuse_all_waiting(now, outbox);
+        self.forget_everything(now);
+        let old_epoch = std::mem::replace(&mut self.epoch, epoch);
+        let peering = self.peer();
+        peering.was_primary_up_to = Some(number);
+        self.enter_role(now, Role::Joining, outbox);
+        outbox.event(Event::SteppedDown { old_epoch, new_epoch: epoch });
+    }
+
+    /// Promotes this node where the old primary is gone, or was never there: locks of old epochs are void.
+    pub(super) fn become_primary(&mut self, now: Now, why: &'static str, outbox: &mut dyn Outbox) {
+        let window = Duration::from_millis(self.config.lock_timeout_ms);
+        let had_data = self.role() == Role::Secondary;
+        let peering = self.peer();
+        peering.followed_locks.clear();
+        peering.lock_window_until = if had_data { now.monotonic + window } else { Instant::ZERO };
+        self.start_epoch(now, why, outbox);
+        self.give_up_forwards(now, outbox);
+    }
+
+    /// Begins a new epoch as its primary, with what this node has.
+    pub(super) fn start_epoch(&mut self, now: Now, why: &'static str, outbox: &mut dyn Outbox) {
+        self.epoch += 1;
+        let epoch = self.epoch;
+        let peering = self.peer();
+        peering.base = peering.applied;
+        peering.previous = peering.stream.take();
+        peering.backlog = Backlog::new(peering.applied);
+        peering.follower = Follower::None;
+        peering.lease_until = Instant::ZERO;
+        peering.alone_by_order = false;
+        peering.next_heartbeat = now.monotonic;
+        peering.clock_samples = [None; 2];
+        peering.handover_until = None;
+        self.enter_role(now, Role::Primary, outbox);
+        outbox.event(Event::Promoted { epoch, why });
+        if let Some((request, _)) = self.peer().promotion.take() {
+            outbox.respond(request, Response::new(Ok(Answer::Done), None));
+        }
+    }
+
+    pub(super) fn enter_role(&mut self, now: Now, role: Role, outbox: &mut dyn Outbox) {
+        let peering = self.peer();
+        peering.role = role;
+        peering.refusals = 0;
+        let patience = peering.patience();
+        peering.alone_at = now.monotonic + patience;
+        peering.promote_at = now.monotonic + patience;
+        outbox.event(Event::RoleChanged { role });
+        self.send_status(outbox);
+    }
+
+    /// What is due by the clock.
+    pub(super) fn on_peering_time(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let peering = self.peer();
+        if let Some((request, _)) = peering.promotion.filter(|(_, until)| *until <= now.monotonic) {
+            if peering.role == Role::Secondary {
+                self.become_primary(now, "the operator asked for it, and the primary did not answer", outbox);
+            } else {
+                peering.promotion = None;
+                outbox.respond(request, Response::new(Err(Refusal::StoreUnavailable), None));
+            }
+        }
+        let peering = self.peer();
+        match peering.role {
+            Role::Joining if peering.alone_at <= now.monotonic => {
+                self.become_primary(now, "nobody answered", outbox);
+            }
+            Role::Secondary if peering.promote_at <= now.monotonic => {
+                self.become_primary(now, "the primary has been silent for lease and grace", outbox);
+            }
+            Role::Primary => {
+                if peering.handover_until.is_some_and(|until| until <= now.monotonic) {
+                    self.abort_handover(now, outbox);
+                }
+                if self.peer().lease_until <= now.monotonic {
+                    self.refuse_withheld(outbox);
+                }
+            }
+            Role::Joining | Role::Secondary => {}
+        }
+        self.expire_forwards(now, outbox);
+    }
+
+    /// The operator wants this node to be primary.
+    pub(super) fn on_promote(&mut self, now: Now, id: RequestId, force: bool, outbox: &mut dyn Outbox) {
+        let done = Response::new(Ok(Answer::Done), None);
+        let Some(peering) = self.peering.as_mut() else { return outbox.respond(id, done) };
+        match (peering.role, force) {
+            (Role::Primary, _) => {
+                if force {
+                    peering.alone_by_order = true;
+                }
+                outbox.respond(id, done);
+            }
+            (Role::Joining, false) => outbox.respond(id, Response::new(Err(Refusal::StoreUnavailable), None)),
+            (Role::Secondary, false) if peering.link_up && peering.promotion.is_none() => {
+                let until = now.monotonic + Duration::from_millis(HANDOVER_TIMEOUT_MS);
+                peering.promotion = Some((id, until));
+                outbox.send_peer(Message::Handover { epoch: self.epoch });
+            }
+            (Role::Secondary, false) if peering.link_up => {
+                outbox.respond(id, Response::new(Err(Refusal::LeaderChanged), None));
+            }
+            (Role::Secondary | Role::Joining, _) => {
+                self.become_primary(now, "the operator asked for it", outbox);
+                outbox.respond(id, done);
+            }
+        }
+    }
+
+    fn on_handover_refused(&mut self, epoch: u32, outbox: &mut dyn Outbox) {
+        if epoch == self.epoch
+            && let Some((request, _)) = self.peer().promotion.take()
+        {
+            outbox.respond(request, Response::new(Err(Refusal::LeaderChanged), None));
+        }
+    }
+
+    /// The last acknowledgement ended a wait for the peer: it is back.
+    pub(super) fn end_order_to_be_alone(&mut self) {
+        self.peer().alone_by_order = false;
+    }
+}

@@ -1,0 +1,370 @@
+//! The primary's side of replication: every change is numbered and appended to the backlog as it is made, and sent at the end of
+//! the turn. A snapshot is images of what is there, appended to the same stream between the changes, so that the joiner always
+//! has a consistent part of the state and nothing is ever held up for it.
+
+use std::time::Duration;
+
+use super::peering::{Cursor, Follower, OnPeerLoss, Peering, StreamId, Withheld};
+use super::record::Record;
+use super::request::RequestId;
+use super::response::{Refusal, Response};
+use super::store::{Entry, State};
+use super::{Event, Node, Outbox, PeerMisbehaved, Role};
+use crate::peer::message::Message;
+use crate::time::Now;
+
+/// Sent and not acknowledged, at most: what the shell may have to keep for the peer.
+const IN_FLIGHT_MAX_BYTES: u64 = 4 << 20;
+/// A snapshot waits while so much is unacknowledged, so that changes overtake it rather than the other way round.
+const SNAPSHOT_WINDOW_BYTES: u64 = 1 << 20;
+/// Images made in one turn: well under a millisecond's work.
+const IMAGES_PER_TURN: u32 = 256;
+/// The clock offset is the best of so many of the newest milliseconds, so that drift cannot spoil it.
+const CLOCK_SAMPLE_MS: u64 = 1000;
+
+impl Node {
+    /// Appends a record about an entry to the stream, if anybody follows.
+    fn log_entry(&mut self, slot: u32) {
+        let Some(peering) = &mut self.peering else { return };
+        let entry = self.stores.arena.get(slot);
+        append(peering, &image(entry, &self.customers.get(entry.customer()).id));
+    }
+
+    /// A store was made or changed.
+    pub(super) fn log_store(&mut self, slot: u32) {
+        self.log_entry(slot);
+    }
+
+    /// A store became remains.
+    pub(super) fn log_remains(&mut self, slot: u32) {
+        self.log_entry(slot);
+    }
+
+    pub(super) fn log_expiry(&mut self, slot: u32) {
+        let Some(peering) = &mut self.peering else { return };
+        let entry = self.stores.arena.get(slot);
+        append(peering, &Record::Expiry { key: entry.key, expires_ms: entry.expires_ms() });
+    }
+
+    pub(super) fn log_gone(&mut self, slot: u32) {
+        let Some(peering) = &mut self.peering else { return };
+        append(peering, &Record::Gone { key: self.stores.arena.get(slot).key });
+    }
+
+    pub(super) fn log_lock(&mut self, slot: u32) {
+        let Some(peering) = &mut self.peering else { return };
+        let key = self.stores.arena.get(slot).key;
+        let record = match self.locks.holder(slot) {
+            Some(holder) => {
+                Record::Lock { key, lock: holder.id, until_ms: holder.until.as_millis(), connection: holder.connection }
+            }
+            None => Record::Unlock { key },
+        };
+        append(peering, &record);
+    }
+
+    pub(super) fn log_answer(&mut self, kept: u32) {
+        let Some(peering) = &mut self.peering else { return };
+        let Some((customer, key, fingerprint)) = self.kept.answered(kept) else { return };
+        let Some((until, _)) = self.kept.until(kept) else { return };
+        let record = Record::Answer {
+            customer: &self.customers.get(customer).id,
+            key,
+            fingerprint,
+            until_ms: until.as_millis(),
+            response: self.kept.replay(kept),
+        };
+        append(peering, &record);
+    }
+
+    /// To be called before it is forgotten. A place without an answer was never told of.
+    pub(super) fn log_answer_gone(&mut self, kept: u32) {
+        let Some(peering) = &mut self.peering else { return };
+        let Some((customer, key, _)) = self.kept.answered(kept) else { return };
+        append(peering, &Record::AnswerGone { customer: &self.customers.get(customer).id, key });
+    }
+
+    /// The end of a turn: everything to be sent is handed out, changes in batches, then what follows by itself.
+    pub(super) fn on_end_of_turn(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let epoch = self.epoch;
+        let Some(peering) = &mut self.peering else { return };
+        if !peering.link_up {
+            self.drop_overflowing_backlog(now, outbox);
+            return;
+        }
+        if peering.role != Role::Primary {
+            if std::mem::take(&mut peering.ack_due) {
+                if peering.acked_number != peering.applied {
+                    peering.acked_number = peering.applied;
+                    peering.acked_since = now.monotonic;
+                }
+                outbox.send_peer(Message::Ack {
+                    epoch,
+                    number: peering.applied,
+                    heartbeat_sent_at_ns: peering.heartbeat_sent_at_ns,
+                    sent_at_ns: now.monotonic.as_nanos(),
+                });
+            }
+            return;
+        }
+        if peering.next_heartbeat <= now.monotonic {
+            outbox.send_peer(Message::Heartbeat { epoch, sent_at_ns: now.monotonic.as_nanos() });
+            peering.next_heartbeat = now.monotonic + Duration::from_millis(peering.config.heartbeat_interval_ms);
+        }
+        self.append_images(now);
+        self.send_changes(outbox);
+        self.drop_overflowing_backlog(now, outbox);
+        // One that nobody asked for by a message, because this node is about to stop, need not wait for an acknowledgement.
+        self.finish_handover_if_acknowledged(now, outbox);
+    }
+
+    fn send_changes(&mut self, outbox: &mut dyn Outbox) {
+        let epoch = self.epoch;
+        let peering = self.peering.as_mut().expect("only with a peer");
+        // Without a sample of the clocks nothing can be said of deadlines yet; the first heartbeat brings one.
+        let Some(clock_offset_ns) = peering.clock_samples.iter().flatten().map(|&(_, offset)| offset).max() else {
+            return;
+        };
+        while peering.backlog.in_flight_bytes() < IN_FLIGHT_MAX_BYTES {
+            let Some(batch) = peering.backlog.next_batch() else { return };
+            let (first_number, count, records) = (batch.first_number, batch.count, batch.records);
+            outbox.send_peer(Message::Changes { epoch, first_number, count, clock_offset_ns, records });
+        }
+    }
+
+    /// Whether a turn's end would have more images to make.
+    pub(super) fn has_images_to_append(&self) -> bool {
+        self.peering.as_ref().is_some_and(|peering| {
+            peering.link_up
+                && matches!(peering.follower, Follower::Snapshot(_))
+                && peering.backlog.bytes() < SNAPSHOT_WINDOW_BYTES
+        })
+    }
+
+    fn append_images(&mut self, now: Now) {
+        for _ in 0..IMAGES_PER_TURN {
+            if !self.has_images_to_append() {
+                return;
+            }
+            self.append_image(now);
+        }
+    }
+
+    fn append_image(&mut self, now: Now) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let Follower::Snapshot(cursor) = peering.follower else { return };
+        let next = match cursor {
+            Cursor::Entries(slot) if slot < self.stores.arena.handles_end() => {
+                if self.stores.arena.find(slot).is_some() {
+                    self.log_entry(slot);
+                    if self.locks.holder(slot).is_some_and(|holder| holder.until > now.monotonic) {
+                        self.log_lock(slot);
+                    }
+                }
+                Follower::Snapshot(Cursor::Entries(slot + 1))
+            }
+            Cursor::Entries(_) => Follower::Snapshot(Cursor::Answers(0)),
+            Cursor::Answers(kept) if kept < self.kept.handles_end() => {
+                self.log_answer(kept);
+                Follower::Snapshot(Cursor::Answers(kept + 1))
+            }
+            Cursor::Answers(_) => {
+                append(peering, &Record::SnapshotEnd);
+                Follower::Finishing(peering.backlog.last())
+            }
+        };
+        self.peering.as_mut().expect("only with a peer").follower = next;
+    }
+
+    /// Somebody wants to follow from behind `number` of a stream.
+    pub(super) fn on_join(&mut self, now: Now, stream: StreamId, number: u64, outbox: &mut dyn Outbox) {
+        if self.step_down_if_older(now, stream.epoch, outbox) || self.role() != Role::Primary {
+            return;
+        }
+        let epoch = self.epoch;
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let primary = peering.incarnation;
+        let base = peering.base;
+        let is_ours = stream == StreamId { epoch, primary };
+        let is_predecessor = peering.previous == Some(stream);
+        let can_go_on = peering.follower != Follower::None && peering.backlog.holds_from(number);
+        if is_ours && can_go_on {
+            peering.backlog.acknowledge(number);
+            peering.backlog.rewind();
+        } else if (is_ours || is_predecessor) && number == base && peering.backlog.last() == base {
+            peering.backlog.clear();
+            peering.follower = Follower::InStep;
+        } else {
+            peering.backlog.clear();
+            peering.follower = Follower::Snapshot(Cursor::Entries(0));
+            let number = peering.backlog.last();
+            outbox.send_peer(Message::Begin { epoch, primary, number, base });
+            outbox.event(Event::SnapshotBegun);
+            return;
+        }
+        outbox.send_peer(Message::Resume { epoch, primary, number, base });
+    }
+
+    pub(super) fn on_ack(
+        &mut self,
+        now: Now,
+        epoch: u32,
+        number: u64,
+        heartbeat_sent_at_ns: u64,
+        sent_at_ns: u64,
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), PeerMisbehaved> {
+        if epoch != self.epoch || self.role() != Role::Primary {
+            self.step_down_if_older(now, epoch, outbox);
+            return Ok(());
+        }
+        self.end_order_to_be_alone();
+        let peering = self.peering.as_mut().expect("only with a peer");
+        if heartbeat_sent_at_ns > now.monotonic.as_nanos() {
+            return Err(PeerMisbehaved::AcknowledgedTheFuture);
+        }
+        if heartbeat_sent_at_ns > 0 {
+            let sent = crate::time::Instant::from_nanos(heartbeat_sent_at_ns);
+            let until = sent + Duration::from_millis(peering.config.lease_ms);
+            peering.lease_until = peering.lease_until.max(until);
+        }
+        note_clock(peering, now, sent_at_ns);
+        if peering.follower == Follower::None && peering.peer_role == Some(Role::Secondary) {
+            // It believes that it follows.
+            let primary = peering.incarnation;
+            self.on_join(now, StreamId { epoch, primary }, number, outbox);
+        } else if peering.follower != Follower::None {
+            if number > peering.backlog.last() {
+                return Err(PeerMisbehaved::AcknowledgedTheFuture);
+            }
+            peering.backlog.acknowledge(number);
+            if let Follower::Finishing(end) = peering.follower
+                && number >= end
+            {
+                peering.follower = Follower::InStep;
+                outbox.event(Event::FollowerInStep);
+            }
+        }
+        self.release_withheld(now, outbox);
+        self.finish_handover_if_acknowledged(now, outbox);
+        Ok(())
+    }
+
+    /// Answers what the follower has now.
+    fn release_withheld(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        if !self.may_answer_changes(now) {
+            return;
+        }
+        let peering = self.peering.as_mut().expect("only with a peer");
+        while peering.withheld.front().is_some_and(|withheld| withheld.number <= peering.backlog.acked()) {
+            let withheld = peering.withheld.pop_front().expect("there is a first one");
+            deliver_bytes(outbox, withheld.request, &withheld.response);
+        }
+    }
+
+    /// The secondary was lost before it had these.
+    pub(super) fn refuse_withheld(&mut self, outbox: &mut dyn Outbox) {
+        let Some(peering) = &mut self.peering else { return };
+        for withheld in peering.withheld.drain(..) {
+            let refusal = Refusal::NotReplicated { applied: true };
+            super::forward::deliver(outbox, withheld.request, Response::new(Err(refusal), None));
+        }
+    }
+
+    pub(super) fn withhold(&mut self, request: RequestId, response: Box<[u8]>) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        peering.withheld.push_back(Withheld { number: peering.backlog.last(), request, response });
+    }
+
+    /// Changes may be answered under `replicated`: the follower has everything, and is there.
+    pub(super) fn can_replicate(&self, now: Now) -> bool {
+        self.peering.as_ref().is_some_and(|peering| {
+            peering.role == Role::Primary && peering.follower == Follower::InStep && peering.has_lease(now)
+        })
+    }
+
+    /// In safe mode a primary without a lease changes nothing.
+    pub(super) fn must_refuse_changes(&self, now: Now) -> bool {
+        self.peering
+            .as_ref()
+            .is_some_and(|peering| peering.config.on_peer_loss == OnPeerLoss::Safe && !peering.has_lease(now))
+    }
+
+    /// Nobody follows any more.
+    pub(super) fn lose_follower(&mut self, _now: Now, outbox: &mut dyn Outbox) {
+        self.refuse_withheld(outbox);
+        let peering = self.peering.as_mut().expect("only with a peer");
+        if peering.follower != Follower::None {
+            peering.follower = Follower::None;
+            outbox.event(Event::FollowerLost);
+        }
+        peering.backlog.clear();
+    }
+
+    /// A follower too far behind costs no more memory than the backlog may have; it will need a snapshot.
+    fn drop_overflowing_backlog(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let Some(peering) = &self.peering else { return };
+        if peering.backlog.bytes() > peering.config.backlog_limit_bytes && peering.follower != Follower::None {
+            outbox.event(Event::BacklogOverflow);
+            self.lose_follower(now, outbox);
+            let epoch = self.epoch;
+            let peering = self.peering.as_mut().expect("only with a peer");
+            if peering.link_up && peering.role == Role::Primary {
+                // It is still there, only slow: it starts again, from now.
+                peering.follower = Follower::Snapshot(Cursor::Entries(0));
+                let (primary, number, base) = (peering.incarnation, peering.backlog.last(), peering.base);
+                outbox.send_peer(Message::Begin { epoch, primary, number, base });
+                outbox.event(Event::SnapshotBegun);
+            }
+        }
+    }
+}
+
+fn append(peering: &mut Peering, record: &Record<'_>) {
+    if peering.role != Role::Primary {
+        return;
+    }
+    match peering.follower {
+        Follower::None => peering.backlog.skip(),
+        Follower::Snapshot(_) | Follower::Finishing(_) | Follower::InStep => peering.backlog.append(record),
+    }
+}
+
+/// The whole state of an entry.
+fn image<'a>(entry: &'a Entry, customer: &'a str) -> Record<'a> {
+    match entry.state() {
+        State::Blob | State::Counter => Record::Store {
+            key: entry.key,
+            customer,
+            name: entry.name(),
+            etag: entry.etag(),
+            expires_ms: entry.expires_ms(),
+            content: entry.content(),
+        },
+        state @ (State::Expired | State::Tombstone) => {
+            Record::Remains { key: entry.key, customer, state, until_ms: entry.expires_ms() }
+        }
+    }
+}
+
+/// An acknowledgement sent at `sent_at_ns` of the follower's clock arrived now: the follower's clock shows at least that much
+/// more than ours. The greatest of such differences is nearest to the truth, and never above it.
+fn note_clock(peering: &mut Peering, now: Now, sent_at_ns: u64) {
+    let sent = i64::try_from(sent_at_ns).unwrap_or(i64::MAX);
+    let offset = sent.saturating_sub(i64::try_from(now.monotonic.as_nanos()).unwrap_or(i64::MAX));
+    let [current, before] = &mut peering.clock_samples;
+    match current {
+        Some((since, best)) if now.monotonic.since(*since) < Duration::from_millis(CLOCK_SAMPLE_MS) => {
+            *best = offset.max(*best);
+        }
+        Some(_) | None => {
+            *before = current.take();
+            *current = Some((now.monotonic, offset));
+        }
+    }
+}
+
+pub(super) fn deliver_bytes(outbox: &mut dyn Outbox, request: RequestId, response: &[u8]) {
+    let response = super::codec::read_response(&mut crate::wire::Reader::new(response));
+    super::forward::deliver(outbox, request, response.expect("what was written reads back"));
+}

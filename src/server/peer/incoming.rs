@@ -1,0 +1,190 @@
+//! One connection that was accepted on `--tcp`: the peer's messages come in on it, once it has proved that it is the peer. Until
+//! then it is anybody's, and costs a little memory for a little time. Owns its socket and its bytes; what a message means is not
+//! its business, nor is who makes room for whom.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::super::limits::{PEER_ANSWERS_BYTES_MAX, PEER_BUFFER_KEPT_BYTES};
+use super::End;
+use crate::peer::http::{NO_CONTENT, RequestHead, UNPROVED_INPUT_MAX_BYTES, read_request_head, write_answer};
+use crate::peer::link::{Acceptor, Awaited, LinkError, Peer};
+use crate::peer::message::Path;
+use crate::time::Instant;
+
+/// What the bytes at hand come to.
+pub(super) enum Step {
+    /// Nothing: more are needed.
+    More,
+    /// The other side has proved that it is the peer.
+    Proved(Peer),
+    /// A message under this path.
+    Message(Path),
+}
+
+/// What a read brings.
+pub(super) enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing: all that had come when it began has been read.
+    Nothing,
+}
+
+/// An accepted connection.
+pub(super) struct Incoming {
+    stream: TcpStream,
+    /// Whose it is.
+    pub(super) address: SocketAddr,
+    acceptor: Acceptor,
+    /// When it must have proved itself.
+    pub(super) deadline: Instant,
+    /// Reading may bring something.
+    pub(super) readable: bool,
+    writable: bool,
+    /// Bytes that have come; those before `used_bytes` are used.
+    input: Vec<u8>,
+    used_bytes: usize,
+    /// Of the request at hand: how far the end of its head was searched, and the head when it was found.
+    scanned: usize,
+    head: Option<RequestHead>,
+    output: Vec<u8>,
+    sent_bytes: usize,
+    /// Anything ever came.
+    pub(super) has_spoken: bool,
+}
+
+impl Incoming {
+    /// One that was just accepted.
+    pub(super) fn new(stream: TcpStream, address: SocketAddr, acceptor: Acceptor, deadline: Instant) -> Self {
+        Self {
+            stream,
+            address,
+            acceptor,
+            deadline,
+            readable: true,
+            writable: true,
+            input: Vec::new(),
+            used_bytes: 0,
+            scanned: 0,
+            head: None,
+            output: Vec::new(),
+            sent_bytes: 0,
+            has_spoken: false,
+        }
+    }
+
+    /// Marks what an event said.
+    pub(super) fn note_event(&mut self, event: &Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable();
+    }
+
+    /// Whether it still has to prove itself.
+    pub(super) fn is_unproved(&self) -> bool {
+        self.acceptor.awaited() != Awaited::Message
+    }
+
+    /// One read, through `buffer`. Of what is unproved no more is taken than may be kept.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, End> {
+        let room = match self.is_unproved() {
+            true => UNPROVED_INPUT_MAX_BYTES.saturating_sub(self.input.len() - self.used_bytes).min(buffer.len()),
+            false => buffer.len(),
+        };
+        if self.output.len() - self.sent_bytes > PEER_ANSWERS_BYTES_MAX {
+            self.send()?;
+        }
+        if !self.readable || self.output.len() - self.sent_bytes > PEER_ANSWERS_BYTES_MAX {
+            return Ok(Read::Nothing);
+        }
+        loop {
+            match self.stream.read(&mut buffer[..room]) {
+                Ok(0) => return Err(End::Closed),
+                Ok(length) => {
+                    self.has_spoken = true;
+                    self.input.drain(..self.used_bytes);
+                    self.used_bytes = 0;
+                    self.input.extend_from_slice(&buffer[..length]);
+                    return Ok(Read::Bytes(length));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(Read::Nothing);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(End::Failed(error)),
+            }
+        }
+    }
+
+    /// Goes on in the bytes that have come. Of a message, `opened` gets the bytes.
+    pub(super) fn next(&mut self, opened: &mut Vec<u8>) -> Result<Step, LinkError> {
+        loop {
+            let bytes = &self.input[self.used_bytes..];
+            let awaited = self.acceptor.awaited();
+            let head = match self.head {
+                Some(head) => head,
+                None => match read_request_head(bytes, &mut self.scanned, awaited)? {
+                    Some(head) => *self.head.insert(head),
+                    None => break,
+                },
+            };
+            let Some(body) = bytes.get(head.head_bytes..head.head_bytes + head.body_bytes) else { break };
+            let step = match awaited {
+                Awaited::Hello => {
+                    let answer = self.acceptor.on_hello(body)?;
+                    write_answer(&mut self.output, &answer);
+                    None
+                }
+                Awaited::Proof => {
+                    let peer = self.acceptor.on_proof(body)?;
+                    write_answer(&mut self.output, &[]);
+                    Some(Step::Proved(peer))
+                }
+                Awaited::Message | Awaited::Nothing => {
+                    opened.clear();
+                    self.acceptor.open(head.path, body, opened)?;
+                    self.output.extend_from_slice(NO_CONTENT);
+                    Some(Step::Message(head.path))
+                }
+            };
+            self.used_bytes += head.head_bytes + head.body_bytes;
+            self.scanned = 0;
+            self.head = None;
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+        if self.used_bytes == self.input.len() {
+            self.input.clear();
+            self.used_bytes = 0;
+            self.input.shrink_to(PEER_BUFFER_KEPT_BYTES);
+        }
+        Ok(Step::More)
+    }
+
+    /// Sends the answers that wait, as far as the socket takes them.
+    pub(super) fn send(&mut self) -> Result<(), End> {
+        while self.writable && self.sent_bytes < self.output.len() {
+            match self.stream.write(&self.output[self.sent_bytes..]) {
+                Ok(0) => return Err(End::Closed),
+                Ok(length) => self.sent_bytes += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(End::Failed(error)),
+            }
+        }
+        if self.sent_bytes == self.output.len() {
+            self.output.clear();
+            self.sent_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Whether answers wait that the socket would take.
+    pub(super) fn can_send(&self) -> bool {
+        self.writable && self.sent_bytes < self.output.len()
+    }
+}

@@ -1,0 +1,41 @@
+//! TCP sockets between the nodes: how they are opened, and which options they get.
+
+use std::io::{self, ErrorKind};
+use std::net::{self, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+
+use mio::net::TcpListener;
+use rustix::net::sockopt;
+
+use super::super::limits::{PEER_KEEPALIVE_COUNT, PEER_KEEPALIVE_INTERVAL, PEER_SILENCE_MAX};
+use crate::config::values::HostPort;
+
+/// Listens at `--tcp`; without a host on every address of this one. A host name is resolved here and now, before anything is served.
+pub(super) fn listen(at: &HostPort) -> io::Result<TcpListener> {
+    let listener = if at.host.is_empty() {
+        match net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, at.port)) {
+            // A system without IPv6.
+            Err(error) if error.kind() != ErrorKind::AddrInUse => {
+                net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.port))?
+            }
+            bound => bound?,
+        }
+    } else {
+        net::TcpListener::bind((at.host.as_str(), at.port))?
+    };
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener))
+}
+
+/// Has small messages leave at once, and a connection end whose other side is gone without a word: after [`PEER_SILENCE_MAX`] in
+/// which sent bytes were not acknowledged, or probes of an idle connection not answered.
+pub(super) fn set_options(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd();
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, PEER_KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepintvl(socket, PEER_KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, PEER_KEEPALIVE_COUNT)?;
+    sockopt::set_tcp_user_timeout(socket, PEER_SILENCE_MAX.as_millis() as u32)?;
+    Ok(())
+}
