@@ -1,4 +1,4 @@
-//! Signals, and the two ways to end: a clean stop, and the end of its patience. Also the reload of keys.
+//! Signals, and the two ways to end: a clean stop, and the end of its patience. Also the reload of keys and token.
 
 use super::Server;
 use super::connection::Stage;
@@ -111,13 +111,14 @@ impl Server {
     fn reload_keys(&mut self, now: Now) {
         let result = self.config.read_secrets_again().map_err(|error| error.to_string()).and_then(|secrets| {
             let ids = ids_of(&secrets.store_keys);
+            let token = secrets.internal_token;
             self.keyring
                 .replace_keys(secrets.store_keys, &secrets.store_key_current)
                 .map_err(|error| error.to_string())?;
-            Ok((ids, secrets.store_key_current))
+            Ok((ids, secrets.store_key_current, token))
         });
         match result {
-            Ok((ids, current)) => {
+            Ok((ids, current, token)) => {
                 let added = missing_from(&self.key_ids, &ids);
                 let removed = missing_from(&ids, &self.key_ids);
                 let fields = [
@@ -127,6 +128,11 @@ impl Server {
                 ];
                 self.log.info(now, "store_keys_reloaded", &fields);
                 self.key_ids = ids;
+                if let (Some(peer), Some(token)) = (&mut self.peer, token)
+                    && peer.set_token(token)
+                {
+                    self.log.info(now, "internal_token_reloaded", &[]);
+                }
             }
             Err(error) => self.log.error(now, "reload_failed", &[("error", Value::Text(&error))]),
         }

@@ -122,3 +122,53 @@ pub(in crate::server) fn log_event(log: &mut Log, now: Now, event: Event) {
         Event::HandoverAborted => log.warn(now, "handover_aborted", &[]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::limits::{
+        PEER_BYTES_PER_TURN_MAX, PEER_QUEUE_BYTES_MAX, PEER_WINDOW_BYTES, UNPROVED_LINKS_MAX,
+    };
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../../man/bbd-internals.7");
+
+    #[test]
+    fn the_manual_has_every_end() {
+        let error = || io::Error::other("why");
+        let ends = [
+            End::Closed,
+            End::Refused,
+            End::Unresolved(error()),
+            End::Failed(error()),
+            End::TimedOut,
+            End::Crowded,
+            End::Misbehaved(PeerMisbehaved::AcknowledgedTheFuture),
+            End::Misbehaved(PeerMisbehaved::ImpossibleRecord),
+            End::Overflowed,
+            End::LeaseOver,
+        ];
+        let section = MANUAL.split_once(".Ss Other ends").and_then(|(_, rest)| rest.split_once(".Ss "));
+        let items = section.into_iter().flat_map(|(section, _)| section.lines());
+        let mut listed: Vec<&str> =
+            items.filter_map(|line| line.strip_prefix(".It Sy ")).flat_map(|names| names.split(" , ")).collect();
+        let mut names: Vec<&str> = ends.iter().map(End::name).collect();
+        listed.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(listed, names);
+        for end in ends {
+            let line = end.to_string();
+            assert!(!line.is_empty() && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_manual_has_the_bounds() {
+        let queue = format!("More than {PEER_QUEUE_BYTES_MAX} bytes wait");
+        let window = format!("At most {PEER_WINDOW_BYTES} bytes of requests");
+        let turn = format!("about {PEER_BYTES_PER_TURN_MAX} bytes are heard");
+        let unproved = format!(".It connections without a proof Ta {UNPROVED_LINKS_MAX}; ");
+        for bound in [queue, window, turn, unproved] {
+            assert!(MANUAL.contains(&bound), "{bound}");
+        }
+    }
+}

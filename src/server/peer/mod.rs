@@ -162,6 +162,13 @@ impl PeerSockets {
         }))
     }
 
+    /// Takes another token, for handshakes from now on. Says whether it is another one.
+    pub(super) fn set_token(&mut self, token: Secret) -> bool {
+        let is_another = self.key.token.expose() != token.expose();
+        self.key.token = token;
+        is_another
+    }
+
     /// Marks what an event said.
     pub(super) fn note_event(&mut self, event: &Event) {
         match event.token().0 - self.first_token {
@@ -439,7 +446,8 @@ impl Server {
             ("why", Value::Text(end.name())),
             ("help", Value::Text(&help)),
         ];
-        self.log.warn(now, "peer_unreachable", &fields);
+        let event = if let End::Wrong(_) = end { "peer_refused" } else { "peer_unreachable" };
+        self.log.warn(now, event, &fields);
         peer.failure_told = help;
     }
 

@@ -1,5 +1,7 @@
 //! Two daemons: they find each other, replicate, forward, take over, come back, and change places.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::pair::*;
-use crate::support::{Connection, Daemon, PATIENCE};
+use crate::support::{Connection, Daemon, PATIENCE, TempDir};
 
 #[test]
 fn they_find_each_other_replicate_and_forward() {
@@ -190,7 +192,7 @@ fn a_primary_that_is_told_to_stop_hands_over_first() {
             (at_b.join().unwrap(), before)
         });
         let (status_code, dir) = a.wait();
-        let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+        let log = fs::read_to_string(dir.path().join("log")).unwrap();
         assert_eq!(status_code.code(), Some(0), "{log}");
         assert!(log.contains(" info handed_over ") && log.contains("stopped unanswered=0"), "{log}");
         assert_eq!(at_b.2, Vec::<String>::new(), "{log}\n{}", b.log());
@@ -219,7 +221,7 @@ fn a_primary_without_a_healthy_secondary_just_stops() {
     let (status, dir) = a.wait();
     assert_eq!(status.code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-    assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().contains("handover_aborted"));
+    assert!(fs::read_to_string(dir.path().join("log")).unwrap().contains("handover_aborted"));
     b.signal(Signal::CONT);
 }
 
@@ -295,7 +297,7 @@ fn a_peer_may_have_a_name() {
 fn a_port_that_is_taken_is_told_at_the_start() {
     let [a, _] = two_nodes(&[]);
     let _taken = std::net::TcpListener::bind(&a.tcp).unwrap();
-    let dir = crate::support::TempDir::new();
+    let dir = TempDir::new();
     let mut command = Daemon::command_in(&dir);
     command.args([format!("--tcp={}", a.tcp), "--host-id=a".to_owned(), format!("--peers={}", a.peer)]);
     let output = command.stderr(std::process::Stdio::piped()).output().unwrap();
@@ -341,4 +343,29 @@ fn clients_may_go_while_their_requests_are_forwarded() {
     assert!(asked.elapsed() < PATIENCE / 2, "{:?}", asked.elapsed());
     assert_eq!(b.ask(&increment()).status, 200);
     drop(a);
+}
+
+#[test]
+fn the_token_can_be_changed_while_both_run() {
+    let dir = TempDir::new();
+    let file = dir.path().join("token");
+    let write = |token: &str| {
+        fs::write(&file, token).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write("the first token, long enough");
+    let (flags, a, b) = a_pair(&[&format!("--internal-token-file={}", file.display())]);
+    write("the second one, long enough too");
+    a.signal(Signal::HUP);
+    wait_for_log(&a, "internal_token_reloaded");
+    put(&b, "n", "over the old connection");
+    // A connection that is made now needs the new one.
+    let dir = crash(b);
+    wait_for_log(&a, "peer_link_down");
+    let b = flags[1].start_in(dir);
+    wait_for_role(&b, "SECONDARY");
+    assert_eq!(read(&b, "n").body, b"over the old connection");
+    for node in [&a, &b] {
+        assert!(!node.log().contains("long enough"), "{}", node.log());
+    }
 }
