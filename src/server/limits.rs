@@ -60,9 +60,10 @@ pub(super) const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
 
 /// How long nothing is accepted after the system had no descriptor or memory for one more connection.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Descriptors beside those of clients: standard streams, epoll, signals, the reserve, files read at a reload; and those of the
-/// peer: the listening socket, its connection and ours, those that have not proved themselves, the resolver.
-pub(super) const OTHER_DESCRIPTORS: usize = 24 + UNPROVED_LINKS_MAX + 8;
+/// Descriptors beside those of clients: standard streams, epoll, signals, the reserve, files read at a reload.
+pub(super) const OTHER_DESCRIPTORS: usize = 24;
+/// Descriptors for the peer, if there is one: the listening socket, both connections, the resolver's, and those of callers.
+pub(super) const PEER_DESCRIPTORS: usize = 8 + UNPROVED_LINKS_MAX;
 
 /// How long a clean stop waits for requests in flight and for answers to leave.
 pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(1);

@@ -143,10 +143,11 @@ pub(super) struct Room {
     pub(super) refused: usize,
 }
 
-/// Raises the limit of open files as far as `wanted` connections need and the hard limit allows, and says what there is room for.
+/// Raises the limit of open files as far as `wanted` connections need, `beside` other sockets, and the hard limit allows, and says
+/// what there is room for.
 /// So the connections' own number never exhausts the descriptors: a client too many gets an answer instead of silence.
-pub(super) fn make_room(wanted: usize, listeners: usize) -> Room {
-    let other = OTHER_DESCRIPTORS + listeners;
+pub(super) fn make_room(wanted: usize, beside: usize) -> Room {
+    let other = OTHER_DESCRIPTORS + beside;
     let needed = (wanted + REFUSED_LINGERING_MAX + other) as u64;
     let limit = getrlimit(Resource::Nofile);
     let mut current = limit.current.unwrap_or(u64::MAX);

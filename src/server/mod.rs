@@ -54,7 +54,7 @@ use self::connections::{CONNECTIONS_MAX, Connections, LimitsMet, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
     REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX,
     REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG,
     VISITS_TIME_MAX,
@@ -191,7 +191,8 @@ impl Server {
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(FIRST_LISTENER + index)).map_err(system("poll a socket"))?;
         }
-        let room = listener::make_room(config.max_connections, listeners.len());
+        let of_peer = if peer.is_some() { PEER_DESCRIPTORS } else { 0 };
+        let room = listener::make_room(config.max_connections, listeners.len() + of_peer);
         if room.connections < config.max_connections {
             let fields = [
                 ("max_connections", Value::Number(config.max_connections as u64)),
