@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::load::get;
 /// Anything may go wrong here, and nothing of it can be helped.
 pub(crate) type Fallible<T> = Result<T, Box<dyn Error>>;
 
+/// How many sites there were.
+static SITES: AtomicU32 = AtomicU32::new(0);
 /// How long a node may take to be what it should be.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a node is asked what it is.
@@ -129,10 +132,8 @@ impl Site {
     }
 
     fn new(bbd: &Path, flags: &[&str], addresses: [String; 2], network: Option<Network>) -> Fallible<Self> {
-        let folder = folder();
-        // What the run before left there is of no use any more.
-        remove_folder();
-        fs::create_dir(&folder)?;
+        let folder = folder().join(SITES.fetch_add(1, Ordering::Relaxed).to_string());
+        fs::create_dir_all(&folder)?;
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
         Ok(Self { bbd: bbd.to_owned(), folder, flags, addresses, network })
     }
@@ -231,7 +232,7 @@ impl Drop for Network {
     }
 }
 
-/// Where the sockets and the logs are.
+/// Where the sockets and the logs of all sites are.
 pub(crate) fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("bbd-failover-{}", std::process::id()))
 }
