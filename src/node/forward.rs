@@ -260,7 +260,7 @@ impl Node {
         peering.backlog.clear();
         outbox.send_peer(Message::HandoverDone { epoch, number });
         self.epoch = epoch + 1;
-        self.follow_own_locks(now);
+        self.follow_own_locks();
         self.enter_role(now, Role::Secondary, outbox);
         let peering = self.peering.as_mut().expect("only with a peer");
         // The other node promotes itself first if the message is lost.
@@ -271,15 +271,14 @@ impl Node {
     }
 
     /// Keeps the locks as a follower does.
-    fn follow_own_locks(&mut self, now: Now) {
+    fn follow_own_locks(&mut self) {
         let slots: Vec<u32> = self.locks.held_slots().collect();
         for slot in slots {
             let Some(&Holder { id, until, timer, connection }) = self.locks.holder(slot) else { continue };
             self.timers.disarm(timer);
-            if until > now.monotonic {
-                let peering = self.peering.as_mut().expect("only with a peer");
-                peering.followed_locks.insert(slot, FollowedLock { id, until, connection });
-            }
+            // One that is over goes too, as it is: the other node has it, and says when it is gone.
+            let peering = self.peering.as_mut().expect("only with a peer");
+            peering.followed_locks.insert(slot, FollowedLock { id, until, connection });
         }
     }
 
@@ -339,7 +338,7 @@ impl Node {
         peering.lease_until = peering.acked_since + Duration::from_millis(peering.config.lease_ms);
         let mut locks: Vec<(u32, FollowedLock)> = peering.followed_locks.drain().collect();
         locks.sort_unstable_by_key(|(slot, _)| *slot);
-        for (slot, lock) in locks.into_iter().filter(|(_, lock)| lock.until > now.monotonic) {
+        for (slot, lock) in locks {
             let timer = self.timers.arm(lock.until, Timer::HoldEnds(slot));
             self.locks.hold(slot, Holder { id: lock.id, until: lock.until, timer, connection: lock.connection });
             self.stores.arena.get_mut(slot).set_has_lock_line(true);

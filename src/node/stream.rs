@@ -111,7 +111,7 @@ impl Node {
             outbox.send_peer(Message::Heartbeat { epoch, sent_at_ns: now.monotonic.as_nanos() });
             peering.next_heartbeat = now.monotonic + Duration::from_millis(peering.config.heartbeat_interval_ms);
         }
-        self.append_images(now);
+        self.append_images();
         self.send_changes(outbox);
         self.drop_overflowing_backlog(now, outbox);
         // One that nobody asked for by a message, because this node is about to stop, need not wait for an acknowledgement.
@@ -141,23 +141,23 @@ impl Node {
         })
     }
 
-    fn append_images(&mut self, now: Now) {
+    fn append_images(&mut self) {
         for _ in 0..IMAGES_PER_TURN {
             if !self.has_images_to_append() {
                 return;
             }
-            self.append_image(now);
+            self.append_image();
         }
     }
 
-    fn append_image(&mut self, now: Now) {
+    fn append_image(&mut self) {
         let peering = self.peering.as_mut().expect("only with a peer");
         let Follower::Snapshot(cursor) = peering.follower else { return };
         let next = match cursor {
             Cursor::Entries(slot) if slot < self.stores.arena.handles_end() => {
                 if self.stores.arena.find(slot).is_some() {
                     self.log_entry(slot);
-                    if self.locks.holder(slot).is_some_and(|holder| holder.until > now.monotonic) {
+                    if self.locks.holder(slot).is_some() {
                         self.log_lock(slot);
                     }
                 }
