@@ -15,7 +15,8 @@ use crate::time::Now;
 
 /// Sent and not acknowledged, at most: what the shell may have to keep for the peer.
 const IN_FLIGHT_MAX_BYTES: u64 = 4 << 20;
-/// A snapshot waits while so much is unacknowledged, so that changes overtake it rather than the other way round.
+/// A snapshot waits while so much is unacknowledged, or a quarter of the backlog: so that changes overtake it rather than the
+/// other way round, and that it never fills the backlog by itself.
 const SNAPSHOT_WINDOW_BYTES: u64 = 1 << 20;
 /// Images made in one turn: well under a millisecond's work.
 const IMAGES_PER_TURN: u32 = 256;
@@ -137,7 +138,7 @@ impl Node {
         self.peering.as_ref().is_some_and(|peering| {
             peering.link_up
                 && matches!(peering.follower, Follower::Snapshot(_))
-                && peering.backlog.bytes() < SNAPSHOT_WINDOW_BYTES
+                && peering.backlog.bytes() < SNAPSHOT_WINDOW_BYTES.min(peering.config.backlog_limit_bytes / 4)
         })
     }
 
