@@ -70,6 +70,7 @@ impl Node {
         let peering = self.peering.as_mut().expect("only with a peer");
         let patience = peering.patience();
         peering.peer_role = Some(Role::Primary);
+        peering.note_data_at_peer(epoch);
         peering.promote_at = now.monotonic + patience;
         peering.alone_at = now.monotonic + patience;
         peering.heartbeat_sent_at_ns = peering.heartbeat_sent_at_ns.max(sent_at_ns);

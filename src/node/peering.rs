@@ -2,7 +2,9 @@
 //!
 //! The rules, each with its reason (section 1 and 2 of the replication specification):
 //! - Only a SECONDARY promotes itself, for it alone has the other's data; a JOINING node becomes PRIMARY only where nobody can
-//!   have any: nobody answered for lease and grace, or the other is JOINING too and has the greater host id.
+//!   have any: nobody ever answered for lease and grace, or the other is JOINING too and has the greater host id. One that has
+//!   heard a PRIMARY or SECONDARY waits for it in silence too, until that one is proved dead or the operator decides: with
+//!   nothing it would win over the full one by its newer epoch.
 //! - A primary's lease counts from the sending of the newest heartbeat that was acknowledged, a secondary's patience from its
 //!   receipt: so the lease is always over first, by at least the grace.
 //! - Whoever hears a newer epoch stops being primary before it does anything else.
@@ -147,6 +149,10 @@ pub(super) struct Peering {
 
     // As joiner.
     pub(super) alone_at: Instant,
+    /// This life of the peer has said that it has data.
+    pub(super) peer_has_data: bool,
+    /// The newest epoch that this life of the peer spoke of: what it says of older ones it said before.
+    peer_epoch: u32,
 
     // As anything but primary.
     pub(super) forwards: OwnMap<u64, Forward>,
@@ -193,6 +199,8 @@ impl Peering {
             was_primary_up_to: None,
             promotion: None,
             alone_at: now.monotonic + patience,
+            peer_has_data: false,
+            peer_epoch: 0,
             forwards: OwnMap::default(),
             forward_ends: Timers::new(now.monotonic),
             next_forward: 0,
@@ -202,6 +210,12 @@ impl Peering {
 
     pub(super) fn patience(&self) -> Duration {
         Duration::from_millis(self.config.lease_ms + self.config.grace_ms)
+    }
+
+    /// The peer is primary of this epoch.
+    pub(super) fn note_data_at_peer(&mut self, epoch: u32) {
+        self.peer_has_data = true;
+        self.peer_epoch = self.peer_epoch.max(epoch);
     }
 
     pub(super) fn has_lease(&self, now: Now) -> bool {
@@ -219,6 +233,7 @@ impl Peering {
     /// When there is something to do here by the clock alone.
     pub(super) fn next_deadline(&self) -> Instant {
         let by_role = match self.role {
+            Role::Joining if self.peer_has_data => Instant::FAR_FUTURE,
             Role::Joining => self.alone_at,
             Role::Secondary => self.promote_at,
             Role::Primary => {
@@ -304,7 +319,7 @@ impl Node {
     /// A connection to the peer's port was refused.
     pub(super) fn on_peer_refused(&mut self, now: Now, outbox: &mut dyn Outbox) {
         let peering = self.peer();
-        if peering.role != Role::Secondary || peering.link_up {
+        if peering.role == Role::Primary || peering.link_up {
             return;
         }
         if now.monotonic.since(peering.refused_since) > Duration::from_millis(REFUSALS_WITHIN_MS) {
@@ -312,8 +327,16 @@ impl Node {
             peering.refusals = 0;
         }
         peering.refusals += 1;
-        if peering.refusals >= REFUSALS_PROVING_DEATH {
-            self.become_primary(now, "the peer's port refuses connections", outbox);
+        if peering.refusals < REFUSALS_PROVING_DEATH {
+            return;
+        }
+        match peering.role {
+            Role::Secondary => self.become_primary(now, "the peer's port refuses connections", outbox),
+            Role::Joining if peering.peer_has_data => {
+                peering.peer_has_data = false;
+                peering.alone_at = now.monotonic + peering.patience();
+            }
+            Role::Joining | Role::Primary => {}
         }
     }
 
@@ -330,6 +353,10 @@ impl Node {
         peering.former_peer = peering.peer.replace(incarnation);
         peering.heartbeat_sent_at_ns = 0;
         peering.peer_role = None;
+        peering.peer_has_data = false;
+        peering.peer_epoch = 0;
+        // Its machine's clock may have begun anew.
+        peering.clock_samples = [None; 2];
         if !is_restart {
             return true;
         }
@@ -390,7 +417,12 @@ impl Node {
     fn on_status(&mut self, now: Now, role: Role, epoch: u32, number: u64, outbox: &mut dyn Outbox) {
         let own_epoch = self.epoch;
         let peering = self.peer();
+        if epoch < peering.peer_epoch {
+            return;
+        }
+        peering.peer_epoch = epoch;
         peering.peer_role = Some(role);
+        peering.peer_has_data = role != Role::Joining;
         let we_go_first = peering.config.own_id < peering.config.peer_id;
         match (peering.role, role) {
             (Role::Joining, Role::Primary) => self.send_join(outbox),
@@ -448,6 +480,7 @@ impl Node {
         let old_epoch = std::mem::replace(&mut self.epoch, epoch);
         let peering = self.peer();
         peering.was_primary_up_to = Some(number);
+        peering.handover_until = None;
         self.enter_role(now, Role::Joining, outbox);
         outbox.event(Event::SteppedDown { old_epoch, new_epoch: epoch });
     }
@@ -508,7 +541,7 @@ impl Node {
         }
         let peering = self.peer();
         match peering.role {
-            Role::Joining if peering.alone_at <= now.monotonic => {
+            Role::Joining if !peering.peer_has_data && peering.alone_at <= now.monotonic => {
                 self.become_primary(now, "nobody answered", outbox);
             }
             Role::Secondary if peering.promote_at <= now.monotonic => {
