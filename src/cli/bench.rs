@@ -1,5 +1,5 @@
 //! Owns `bbd bench`: how fast the daemon answers, as its clients see it. What is asked, of which stores, and the report are here; the
-//! connections in [`drive`], the percentiles in [`latency`].
+//! connections in [`mod@drive`], the percentiles in [`latency`].
 
 mod drive;
 mod latency;
