@@ -260,14 +260,11 @@ impl Node {
         self.peering.as_ref().map_or(0, |peering| peering.incarnation)
     }
 
-    /// Whether an answer to a change that was made may still leave: asked again after anything that may have taken time.
+    /// Whether an answer to a change that says nothing of a missing lease may still leave: asked again after anything that may have
+    /// taken time, since the other node may be primary by now.
     #[must_use]
     pub fn may_answer_changes(&self, now: Now) -> bool {
-        self.peering.as_ref().is_none_or(|peering| {
-            peering.role != Role::Primary
-                || peering.config.on_peer_loss == OnPeerLoss::Available
-                || peering.has_lease(now)
-        })
+        self.peering.as_ref().is_none_or(|peering| peering.role != Role::Primary || peering.has_lease(now))
     }
 
     /// Changes made now are marked: without a lease the other node may be primary too.

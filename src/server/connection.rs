@@ -75,7 +75,7 @@ pub(super) struct Connection {
     pub(super) input: Input,
     /// Answers that have not been sent yet; owns no memory while there are none.
     pub(super) output: Output,
-    /// Among the answers not sent yet is that of a change made: it may leave only while the node has its lease.
+    /// Among the answers not sent yet is that of a change made under a lease: it may leave only while the node still has it.
     pub(super) holds_change: bool,
     /// Set while the node owes an answer: then no further request is taken.
     pub(super) owed: Option<Owed>,

@@ -292,7 +292,7 @@ impl Outbox for Replies<'_> {
             api::write_answer(output, &frame, self.date, shape, &response, self.keyring);
         }
         if let Some(connection) = self.connections.get(id) {
-            connection.holds_change |= is_change && response.result.is_ok();
+            connection.holds_change |= is_change && response.result.is_ok() && !response.degraded;
             if frame.close {
                 connection.close_when_sent();
             }

@@ -87,7 +87,10 @@ impl Outgoing {
     pub(in crate::server) fn push(&mut self, message: &Message<'_>) {
         if self.is_up() {
             self.has_overflowed |= !self.queue.push(message);
-            self.holds_answers |= matches!(message, Message::Forwarded { .. });
+            self.holds_answers |= matches!(
+                message,
+                Message::Forwarded { response, .. } if response.result.is_ok() && !response.degraded
+            );
         }
     }
 
