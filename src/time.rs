@@ -39,6 +39,13 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// The first of several times, if there is any.
+    #[must_use]
+    pub fn earliest<const N: usize>(times: [Option<Self>; N]) -> Option<Self> {
+        let earliest = times.iter().fold(Self::FAR_FUTURE, |earliest, time| earliest.min(time.unwrap_or(earliest)));
+        (earliest != Self::FAR_FUTURE).then_some(earliest)
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

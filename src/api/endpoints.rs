@@ -183,6 +183,7 @@ pub struct Endpoint {
     pub parameters: &'static [&'static str],
     /// What it does, in a line.
     pub doc: &'static str,
+    audience: Audience,
     head: &'static str,
     argument: Argument,
     tail: &'static str,
@@ -217,7 +218,12 @@ impl Endpoint {
         };
         let (head, rest) = path.split_at(start);
         let (_, tail) = rest.split_at(end - start);
-        Self { operation, name, methods, path, body, fields: &[], parameters: &[], doc, head, argument, tail }
+        let audience = match path.as_bytes() {
+            [b'/', b'a', b'p', b'i', b'/', ..] => Audience::Customer,
+            [b'/', b'i', b'n', b't', b'e', b'r', b'n', b'a', b'l', b'/', ..] => Audience::Operator,
+            _ => Audience::Anyone,
+        };
+        Self { operation, name, methods, path, body, fields: &[], parameters: &[], doc, audience, head, argument, tail }
     }
 
     const fn reads(self, fields: &'static [&'static [Field]]) -> Self {
@@ -236,14 +242,8 @@ impl Endpoint {
 
     /// Who may ask.
     #[must_use]
-    pub fn audience(&self) -> Audience {
-        if self.path.starts_with("/api/") {
-            Audience::Customer
-        } else if self.path.starts_with("/internal/") {
-            Audience::Operator
-        } else {
-            Audience::Anyone
-        }
+    pub const fn audience(&self) -> Audience {
+        self.audience
     }
 
     /// What stands in `path` for `ID` or `NAME` (empty where nothing varies), if this is its endpoint.

@@ -62,10 +62,13 @@ type Parsed<'b> = Result<Option<(Head<'b>, usize)>, HttpError>;
 pub fn parse_head<'b>(bytes: &'b [u8], scanned: &mut usize, limits: &HeadLimits) -> Parsed<'b> {
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     let from = *scanned;
-    if from == 0
-        && let Some(parsed) = parse_whole(window, limits)
-    {
-        return Ok(Some(parsed));
+    if from == 0 {
+        let mut fields = [const { MaybeUninit::uninit() }; HeadLimits::MOST_FIELDS];
+        let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
+        let mut request = httparse::Request::new(&mut []);
+        if let Some((line, end)) = split_whole(window, limits, &mut request, fields) {
+            return assemble(line, request.headers, end);
+        }
     }
     match search_end(window, scanned) {
         Search::End(end) => {
@@ -85,28 +88,29 @@ pub fn parse_head<'b>(bytes: &'b [u8], scanned: &mut usize, limits: &HeadLimits)
     if window.len() == limits.max_head_bytes { Err(over_limit(window)) } else { Ok(None) }
 }
 
-/// Reads a head that is there as a whole and without a fault, as nearly all are: without looking for its end first. `None` for
-/// anything else, which is then read from the start with more care.
-fn parse_whole<'b>(window: &'b [u8], limits: &HeadLimits) -> Option<(Head<'b>, usize)> {
+/// Splits a head that is there as a whole and without a fault, as nearly all are, without looking for its end first: its request line
+/// and its length. `None` for anything else, which is then read from the start with more care.
+fn split_whole<'h, 'b>(
+    window: &'b [u8],
+    limits: &HeadLimits,
+    request: &mut httparse::Request<'h, 'b>,
+    fields: &'h mut [MaybeUninit<httparse::Header<'b>>],
+) -> Option<(RequestLine<'b>, usize)> {
     let empty = empty_lines(window);
     let lines = &window[empty..];
-    let mut fields = [const { MaybeUninit::uninit() }; HeadLimits::MOST_FIELDS];
-    let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
-    let mut request = httparse::Request::new(&mut []);
     let Ok(httparse::Status::Complete(length)) = request.parse_with_uninit_headers(lines, fields) else { return None };
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return None;
+    };
     // httparse takes a bare LF for the end of a line. Behind each end stands the name of a field, or the last empty line.
     let at = |text: &str| text.as_ptr().addr() - lines.as_ptr().addr();
     let ends_in_crlf = |header: &httparse::Header<'_>| lines[..at(header.name)].ends_with(b"\r\n");
     let is_strict = lines[..length].ends_with(b"\r\n\r\n") && request.headers.iter().all(ends_in_crlf);
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return None;
-    };
     if !is_strict || at(method) != 0 || method.len() > MAX_METHOD_BYTES || target.len() > limits.max_target_bytes {
         return None;
     }
     let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    let line = parse_request_line(method, target, version).ok()?;
-    assemble(line, request.headers, empty + length).ok()?
+    Some((parse_request_line(method, target, version).ok()?, empty + length))
 }
 
 /// What a search for the head's end found.

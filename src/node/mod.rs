@@ -634,8 +634,7 @@ impl Node {
         }
         let expires = self.role() == Role::Primary;
         let stores = expires.then(|| self.stores.wheel.next_deadline_ms()).flatten().map(Instant::from_millis);
-        let peering = self.peering.as_ref().map(Peering::next_deadline).filter(|&at| at != Instant::FAR_FUTURE);
-        [stores, self.timers.next_deadline(), peering].into_iter().flatten().min()
+        Instant::earliest([stores, self.timers.next_deadline(), self.peering.as_ref().map(Peering::next_deadline)])
     }
 
     /// What the node says of itself.

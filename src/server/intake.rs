@@ -184,17 +184,19 @@ impl Intake {
         if bytes.is_empty() {
             return (0, Step::More);
         }
-        let (head, head_bytes) = match parse_head(bytes, &mut self.scanned, context.head_limits) {
-            Ok(Some(parsed)) => parsed,
+        // By reference: a head is large.
+        let parsed = parse_head(bytes, &mut self.scanned, context.head_limits);
+        let (head, head_bytes) = match &parsed {
+            Ok(Some((head, head_bytes))) => (head, *head_bytes),
             Ok(None) => return (0, Step::More),
-            Err(error) => return (bytes.len(), Step::Broken { frame: UNKNOWN_FRAME, error }),
+            Err(error) => return (bytes.len(), Step::Broken { frame: UNKNOWN_FRAME, error: *error }),
         };
         self.scanned = 0;
-        let frame = frame_of(&head);
+        let frame = frame_of(head);
         let rest = &bytes[head_bytes..];
-        let prepared = match api::prepare(&head, context.door, context.settings, context.keyring) {
+        let prepared = match api::prepare(head, context.door, context.settings, context.keyring) {
             Ok(prepared) => prepared,
-            Err(error) => return self.refuse(&head, head_bytes, rest.len(), frame, error),
+            Err(error) => return self.refuse(head, head_bytes, rest.len(), frame, error),
         };
         match head.body {
             BodyFraming::Empty => (head_bytes, Step::Request { frame, prepared, body: &[] }),
@@ -209,7 +211,7 @@ impl Intake {
                     return (head_bytes + length, Step::Request { frame, prepared, body });
                 }
                 self.phase = Phase::Length { total_bytes: head_bytes + length };
-                (0, ask_or_wait(&head, rest, frame, prepared))
+                (0, ask_or_wait(head, rest, frame, prepared))
             }
             BodyFraming::Chunked => {
                 let mut decoder = ChunkDecoder::new(prepared.body_limit());
@@ -218,7 +220,7 @@ impl Intake {
                     Err(error) => (bytes.len(), Step::Broken { frame, error }),
                     Ok((eaten, true)) => (head_bytes + eaten, Step::Request { frame, prepared, body: &scratch.body }),
                     Ok((eaten, false)) => {
-                        let step = ask_or_wait(&head, rest, frame, prepared);
+                        let step = ask_or_wait(head, rest, frame, prepared);
                         let head = bytes[..head_bytes].to_vec();
                         let body = scratch.body.clone();
                         self.phase = Phase::Chunked(Box::new(ChunkedRequest { frame, head, decoder, body }));

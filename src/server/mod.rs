@@ -319,7 +319,7 @@ impl Server {
         if accept_now || peer_now || self.connections.queue_lengths() != (0, 0) {
             return Duration::ZERO;
         }
-        let due = [
+        let due = Instant::earliest([
             self.node.next_timeout(),
             self.timers.next_deadline(),
             self.accept_paused_until,
@@ -327,8 +327,8 @@ impl Server {
             self.log.next_deadline(),
             self.watchdog.map(|(_, due)| due),
             self.stopping.as_ref().map(Stopping::deadline),
-        ];
-        due.into_iter().flatten().min().map_or(SLEEP_MAX, |due| due.since(self.turn_ended)).min(SLEEP_MAX)
+        ]);
+        due.map_or(SLEEP_MAX, |due| due.since(self.turn_ended)).min(SLEEP_MAX)
     }
 
     /// Turns events into marks on listeners and connections. Nothing is opened or closed meanwhile, so that an event is always

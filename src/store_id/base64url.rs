@@ -4,16 +4,20 @@
 //! either what a client sent, who knows it, or authentic, so that no time tells anybody anything. Secrets are not for this.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// The value of what is not in the alphabet: a bit that no sixtet has.
-const NONE: u8 = 64;
+/// The value of what is not in the alphabet: a bit beyond the 24 of a group.
+const NONE: u32 = 1 << 24;
 
-/// The sixtet that each character stands for.
-static VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
-    let mut value = 0;
-    while value < ALPHABET.len() {
-        values[ALPHABET[value] as usize] = value as u8;
-        value += 1;
+/// What each character adds to the 24 bits of its group, by its place in the group.
+static VALUES: [[u32; 256]; 4] = {
+    let mut values = [[NONE; 256]; 4];
+    let mut place = 0;
+    while place < 4 {
+        let mut value = 0;
+        while value < ALPHABET.len() {
+            values[place][ALPHABET[value] as usize] = (value as u32) << (18 - 6 * place);
+            value += 1;
+        }
+        place += 1;
     }
     values
 };
@@ -24,26 +28,23 @@ pub(super) fn decode<const CHARACTERS: usize, const BYTES: usize>(
     bytes: &mut [u8; BYTES],
 ) -> bool {
     const { assert!((BYTES * 8).div_ceil(6) == CHARACTERS) };
-    let value = |character: u8| u32::from(VALUES[usize::from(character)]);
+    let value = |place: usize, character: u8| VALUES[place][usize::from(character)];
     let mut seen = 0;
     // Whole groups have a loop of their own, in which every length is known.
     let (fours, rest) = characters.as_chunks::<4>();
     let (threes, last_bytes) = bytes.as_chunks_mut::<3>();
-    for (four, three) in fours.iter().zip(threes) {
-        let [a, b, c, d] = four.map(value);
-        seen |= a | b | c | d;
-        [_, three[0], three[1], three[2]] = (a << 18 | b << 12 | c << 6 | d).to_be_bytes();
+    for (&[a, b, c, d], three) in fours.iter().zip(threes) {
+        let bits = value(0, a) | value(1, b) | value(2, c) | value(3, d);
+        seen |= bits;
+        [_, three[0], three[1], three[2]] = bits.to_be_bytes();
     }
     // Two characters more are one byte and four spare bits, three are two bytes and two.
-    let mut last = 0;
-    for (index, &character) in rest.iter().enumerate() {
-        seen |= value(character);
-        last |= value(character) << (18 - 6 * index);
-    }
+    let last = rest.iter().enumerate().fold(0, |bits, (place, &character)| bits | value(place, character));
+    seen |= last;
     let [_, last @ ..] = last.to_be_bytes();
     let (whole, spare) = last.split_at(last_bytes.len());
     last_bytes.copy_from_slice(whole);
-    seen & u32::from(NONE) == 0 && spare.iter().all(|&bits| bits == 0)
+    seen & NONE == 0 && spare.iter().all(|&bits| bits == 0)
 }
 
 /// Encodes all of `bytes` into all of `characters`.
