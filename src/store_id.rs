@@ -17,18 +17,17 @@
 //! not (it is derived then), and how many of a key id's bytes are right (key ids stand in every store id and are no secret).
 
 mod base64url;
+mod ciphers;
 mod siv;
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
-use hashbrown::HashTable;
 use hkdf::Hkdf;
 use sha2::Sha256;
-use siphasher::sip::SipHasher13;
 use zeroize::{Zeroize, Zeroizing};
 
-use self::siv::{Siv, TAG_BYTES};
+use self::ciphers::{Ciphers, Owner};
+use self::siv::{Siv, SivKeys, TAG_BYTES};
 use crate::node::request::StoreKey;
 
 /// Bytes of a master key.
@@ -47,8 +46,6 @@ pub const DEV_KEY: [u8; MASTER_KEY_BYTES] = {
 pub const DEV_KEY_ID: &str = "0";
 /// Master keys a ring holds at most.
 pub const MAX_MASTER_KEYS: usize = 64;
-/// Derived keys kept at most, one a customer and master key; about 400 bytes each. Deriving one anew takes about a microsecond.
-pub const MAX_CACHED_CIPHERS: usize = 2048;
 /// Characters of a key id at most.
 pub const MAX_KEY_ID_CHARS: usize = 16;
 /// Characters of a site at most.
@@ -221,7 +218,7 @@ pub struct KeyRing {
     keys: RingKeys,
     /// HKDF's info without the customer.
     info_prefix: String,
-    ciphers: CipherCache,
+    ciphers: Ciphers,
 }
 
 /// Checked master keys, HKDF-Extract done: without a salt it is the same for all customers.
@@ -277,7 +274,7 @@ impl KeyRing {
             Some(site) => format!("{INFO_PREFIX}{site}:"),
             None => INFO_PREFIX.to_owned(),
         };
-        Ok(Self { keys: RingKeys::new(keys, current_id)?, info_prefix, ciphers: CipherCache::default() })
+        Ok(Self { keys: RingKeys::new(keys, current_id)?, info_prefix, ciphers: Ciphers::default() })
     }
 
     /// Puts other keys in the place of the present ones, which stay if the new ones are refused.
@@ -287,7 +284,7 @@ impl KeyRing {
     /// As for [`KeyRing::new`].
     pub fn replace_keys(&mut self, keys: Vec<MasterKey>, current_id: &str) -> Result<(), KeyError> {
         self.keys = RingKeys::new(keys, current_id)?;
-        self.ciphers = CipherCache::default();
+        self.ciphers = Ciphers::default();
         Ok(())
     }
 
@@ -295,8 +292,7 @@ impl KeyRing {
     /// [`MAX_STORE_ID_CHARS`] to spare and the customer's key is cached.
     pub fn seal(&mut self, customer: &str, key: &StoreKey, out: &mut Vec<u8>) {
         let mut message = write_plaintext(key);
-        let cipher = self.ciphers.get(&self.keys, &self.info_prefix, self.keys.current, customer);
-        let tag = cipher.siv.encrypt(&mut message);
+        let tag = self.cipher(self.keys.current, customer).encrypt(&mut message);
 
         let mut token = [0; TOKEN_BYTES];
         token[..TAG_BYTES].copy_from_slice(&tag);
@@ -322,9 +318,14 @@ impl KeyRing {
         let is_decoded = base64url::decode(characters, &mut token);
         let (tag, message) = token.split_first_chunk()?;
         let mut message = message.try_into().ok()?;
-        let cipher = self.ciphers.get(&self.keys, &self.info_prefix, key, customer);
-        let is_authentic = cipher.siv.decrypt(tag, &mut message);
+        let is_authentic = self.cipher(key, customer).decrypt(tag, &mut message);
         if named.is_some() && is_decoded && is_authentic { read_plaintext(&message) } else { None }
+    }
+
+    /// A customer's cipher under the master key of this index.
+    fn cipher(&mut self, key: usize, customer: &str) -> &Siv {
+        let Self { keys, info_prefix, ciphers } = self;
+        ciphers.get(Owner { key, customer }, || derive(&keys.keys[key], info_prefix, customer))
     }
 }
 
@@ -362,90 +363,14 @@ fn write_plaintext(key: &StoreKey) -> [u8; PLAINTEXT_BYTES] {
     plaintext
 }
 
-/// What is derived for one customer from one master key.
-struct CustomerCipher {
-    /// The index of the master key.
-    key: usize,
-    customer: Box<str>,
-    /// Its associated data is [`ASSOCIATED_DATA_PREFIX`] and the customer.
-    siv: Siv,
-}
-
-/// The ciphers used lately, at most [`MAX_CACHED_CIPHERS`]. A new one takes the place of the oldest.
-struct CipherCache {
-    /// Customers are chosen by clients, so they are hashed with a random key; it shows in nothing but time.
-    hasher: SipHasher13,
-    ciphers: Vec<CustomerCipher>,
-    /// Indices of `ciphers` by key and customer.
-    table: HashTable<u32>,
-    /// Once the cache is full, the oldest entry.
-    oldest: usize,
-}
-
-impl Default for CipherCache {
-    fn default() -> Self {
-        let random = RandomState::new();
-        let hasher = SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1));
-        Self { hasher, ciphers: Vec::new(), table: HashTable::new(), oldest: 0 }
-    }
-}
-
-impl CipherCache {
-    /// The cipher of a customer, derived from the master key `key` of `keys` if it is not there.
-    fn get(&mut self, keys: &RingKeys, info_prefix: &str, key: usize, customer: &str) -> &CustomerCipher {
-        let hash = hash_of(self.hasher, key, customer);
-        let found = self.table.find(hash, |&index| {
-            let cipher = &self.ciphers[index as usize];
-            cipher.key == key && *cipher.customer == *customer
-        });
-        let index = match found {
-            Some(&index) => index as usize,
-            None => self.insert(derive(&keys.keys[key], key, info_prefix, customer), hash),
-        };
-        &self.ciphers[index]
-    }
-
-    fn insert(&mut self, cipher: CustomerCipher, hash: u64) -> usize {
-        let index = if self.ciphers.len() < MAX_CACHED_CIPHERS {
-            self.ciphers.push(cipher);
-            self.ciphers.len() - 1
-        } else {
-            let index = self.oldest;
-            self.oldest = (index + 1) % MAX_CACHED_CIPHERS;
-            let old_hash = self.ciphers[index].hash(self.hasher);
-            if let Ok(entry) = self.table.find_entry(old_hash, |&other| other as usize == index) {
-                entry.remove();
-            }
-            self.ciphers[index] = cipher;
-            index
-        };
-        let Self { hasher, ciphers, table, .. } = self;
-        table.insert_unique(hash, index as u32, |&other| ciphers[other as usize].hash(*hasher));
-        index
-    }
-}
-
-impl CustomerCipher {
-    fn hash(&self, hasher: SipHasher13) -> u64 {
-        hash_of(hasher, self.key, &self.customer)
-    }
-}
-
-fn hash_of(mut hasher: SipHasher13, key: usize, customer: &str) -> u64 {
-    hasher.write(customer.as_bytes());
-    hasher.write_usize(key);
-    hasher.finish()
-}
-
 /// HKDF-Expand for one customer.
-fn derive(master: &RingKey, key: usize, info_prefix: &str, customer: &str) -> CustomerCipher {
+fn derive(master: &RingKey, info_prefix: &str, customer: &str) -> SivKeys {
     let mut siv_key = Zeroizing::new([0; siv::KEY_BYTES]);
     master
         .hkdf
         .expand_multi_info(&[info_prefix.as_bytes(), customer.as_bytes()], &mut *siv_key)
         .expect("so few bytes are no more than 255 blocks of SHA-256");
-    let associated_data = format!("{ASSOCIATED_DATA_PREFIX}{customer}");
-    CustomerCipher { key, customer: customer.into(), siv: Siv::new(&siv_key, associated_data.as_bytes()) }
+    SivKeys::new(&siv_key, format!("{ASSOCIATED_DATA_PREFIX}{customer}").as_bytes())
 }
 
 #[cfg(test)]

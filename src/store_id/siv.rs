@@ -7,7 +7,7 @@
 use aes::Aes128Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a key: one half for the tag, one for the text.
 pub(super) const KEY_BYTES: usize = 32;
@@ -23,44 +23,48 @@ const _: () = assert!(MESSAGE_BYTES > BLOCK_BYTES && REST_BYTES < BLOCK_BYTES);
 
 type Block = [u8; BLOCK_BYTES];
 
-/// A key with its associated data.
-pub(super) struct Siv {
-    mac: Aes128Enc,
-    counter: Aes128Enc,
-    /// What the two blocks of a message are added to before each is encrypted for the tag: see [`Siv::new`].
-    masks: [Block; 2],
+/// What a cipher is made of: small, to be kept.
+pub(super) struct SivKeys {
+    key: Zeroizing<[u8; KEY_BYTES]>,
+    /// What the two blocks of a message are added to before each is encrypted for the tag: see [`SivKeys::new`].
+    masks: Zeroizing<[Block; 2]>,
 }
 
-impl ZeroizeOnDrop for Siv {}
-
-impl Drop for Siv {
-    /// The ciphers wipe themselves.
-    fn drop(&mut self) {
-        self.masks.zeroize();
-    }
-}
-
-impl Siv {
+impl SivKeys {
     /// Prepares S2V (RFC 5297 section 2.4) as far as it goes without the message.
     pub(super) fn new(key: &[u8; KEY_BYTES], associated_data: &[u8]) -> Self {
-        let [mac, counter] = [0, 1].map(|half| {
-            let mut half_key = [0; KEY_BYTES / 2];
-            half_key.copy_from_slice(&key[half * KEY_BYTES / 2..][..KEY_BYTES / 2]);
-            let cipher = Aes128Enc::new(&half_key.into());
-            half_key.zeroize();
-            cipher
-        });
-        let mac_of = Mac::new(&mac);
-        let before = xor(double(mac_of.cmac(&[0; BLOCK_BYTES])), mac_of.cmac(associated_data));
+        let cipher = cipher(key, 0);
+        let mac = Mac::new(&cipher);
+        let before = xor(double(mac.cmac(&[0; BLOCK_BYTES])), mac.cmac(associated_data));
         // `before` is added to the last 16 bytes of the message, of which REST_BYTES stand in its second block; that block is
         // incomplete, so it is padded with a 1 bit and the second subkey is added (RFC 4493 section 2.4).
-        let mut masks = [[0; BLOCK_BYTES]; 2];
+        let mut masks = Zeroizing::new([[0; BLOCK_BYTES]; 2]);
         masks[0][REST_BYTES..].copy_from_slice(&before[..BLOCK_BYTES - REST_BYTES]);
         masks[1][..REST_BYTES].copy_from_slice(&before[BLOCK_BYTES - REST_BYTES..]);
         masks[1][REST_BYTES] = 0x80;
-        masks[1] = xor(masks[1], mac_of.subkeys[1]);
-        drop(mac_of);
-        Self { mac, counter, masks }
+        masks[1] = xor(masks[1], mac.subkeys[1]);
+        Self { key: Zeroizing::new(*key), masks }
+    }
+}
+
+/// AES under one half of a key.
+fn cipher(key: &[u8; KEY_BYTES], half: usize) -> Aes128Enc {
+    let mut half_key = Zeroizing::new([0; KEY_BYTES / 2]);
+    half_key.copy_from_slice(&key[half * KEY_BYTES / 2..][..KEY_BYTES / 2]);
+    Aes128Enc::new((&*half_key).into())
+}
+
+/// A cipher for one key and one associated data, ready for use. It wipes itself.
+pub(super) struct Siv {
+    mac: Aes128Enc,
+    counter: Aes128Enc,
+    masks: Zeroizing<[Block; 2]>,
+}
+
+impl Siv {
+    /// Expands the keys.
+    pub(super) fn new(keys: &SivKeys) -> Self {
+        Self { mac: cipher(&keys.key, 0), counter: cipher(&keys.key, 1), masks: keys.masks.clone() }
     }
 
     /// Encrypts a message in place, and gives its tag.
@@ -173,7 +177,7 @@ mod tests {
             let associated_data: Vec<u8> = (0..length).map(byte).collect();
             let plaintext: [u8; MESSAGE_BYTES] = std::array::from_fn(|index| byte(index + 300));
 
-            let siv = Siv::new(&key, &associated_data);
+            let siv = Siv::new(&SivKeys::new(&key, &associated_data));
             let mut message = plaintext;
             let tag = siv.encrypt(&mut message);
             let mut theirs = aes_siv::KeyInit::new(&key.into());
@@ -191,7 +195,7 @@ mod tests {
                 assert!(!siv.decrypt(tag, &mut message), "bit {bit}");
                 assert_eq!(message, [0; MESSAGE_BYTES], "what is not authentic is not shown");
             }
-            let others = Siv::new(&key, &[&associated_data[..], &[0]].concat());
+            let others = Siv::new(&SivKeys::new(&key, &[&associated_data[..], &[0]].concat()));
             assert!(!others.decrypt(&tag, &mut { ciphertext }));
         }
     }
