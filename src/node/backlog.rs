@@ -64,7 +64,11 @@ impl Backlog {
     }
 
     pub(super) fn append(&mut self, record: &Record<'_>) {
-        if self.chunks.back().is_none_or(|chunk| chunk.bytes.len() >= CHUNK_BYTES) {
+        // An answer goes with what was done for it, which may end with a lock: with one and not the other, a repeat would do it
+        // twice.
+        let is_end = matches!(record, Record::Answer { .. } | Record::Lock { .. } | Record::Unlock { .. });
+        let stays = is_end && self.sent < self.last;
+        if self.chunks.back().is_none_or(|chunk| chunk.bytes.len() >= CHUNK_BYTES && !stays) {
             self.chunks.push_back(Chunk { first_number: self.last + 1, bytes: Vec::new(), starts: Vec::new() });
         }
         let chunk = self.chunks.back_mut().expect("there is an open chunk");

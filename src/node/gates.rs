@@ -52,7 +52,7 @@ impl Node {
         if let Some(idempotency) = &request.idempotency {
             match self.kept.look_up(customer, idempotency) {
                 Seen::Answered(handle) => {
-                    super::forward::deliver(outbox, id, self.kept.replay(handle));
+                    self.replay(id, handle, durable, outbox);
                     return Admission::Answered;
                 }
                 Seen::Mismatch => return Admission::Refused(Refusal::IdempotencyMismatch),
@@ -69,6 +69,18 @@ impl Node {
             self.add_memory(customer, cost_bytes);
         }
         Admission::Admitted(Asker { request: id, connection: request.connection, customer, kept, changes, durable })
+    }
+
+    /// Gives a repeat its first answer. One that is to be on both nodes waits like the first: that may still be on its way.
+    fn replay(&mut self, id: RequestId, kept: u32, durable: bool, outbox: &mut dyn Outbox) {
+        let response = self.kept.replay(kept);
+        if durable && response.result.is_ok() {
+            let mut bytes = Vec::new();
+            super::codec::write_response(&mut bytes, &response);
+            self.withhold(id, bytes.into_boxed_slice(), outbox);
+        } else {
+            super::forward::deliver(outbox, id, response);
+        }
     }
 
     /// After a failover nobody knows who held which lock, until all of them would have run out.

@@ -622,7 +622,7 @@ impl Node {
             self.settle_kept_answer(now, asker.customer, kept, more_bytes);
         }
         if let Some(bytes) = withheld {
-            self.withhold(asker.request, bytes);
+            self.withhold(asker.request, bytes, outbox);
         }
     }
 

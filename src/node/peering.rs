@@ -32,6 +32,8 @@ pub const HANDOVER_TIMEOUT_MS: u64 = 1000;
 pub const REFUSALS_PROVING_DEATH: u32 = 3;
 /// See [`REFUSALS_PROVING_DEATH`].
 pub const REFUSALS_WITHIN_MS: u64 = 100;
+/// Lives of the peer that are known to be over: more than can come and go while a message is on its way.
+const FORMER_PEERS_REMEMBERED: usize = 32;
 /// A joiner that heard from a secondary lets it promote itself first.
 const DEFERENCE_MS: u64 = 500;
 
@@ -109,7 +111,8 @@ pub(super) struct Peering {
     /// The connection that this node dialled is up.
     pub(super) link_up: bool,
     pub(super) peer: Option<u64>,
-    former_peer: Option<u64>,
+    /// Its lives before, the newest last: what they said may still arrive.
+    former_peers: VecDeque<u64>,
     pub(super) peer_role: Option<Role>,
     pub(super) heard_at: Option<Instant>,
     /// The number in the last status sent: two primaries compare what they have told each other.
@@ -118,6 +121,8 @@ pub(super) struct Peering {
     // As primary.
     pub(super) backlog: Backlog,
     pub(super) follower: Follower,
+    /// The connection on which the newest snapshot was announced is still the one there is.
+    pub(super) begin_is_safe: bool,
     pub(super) lease_until: Instant,
     /// The operator said to go on without a peer.
     alone_by_order: bool,
@@ -170,12 +175,13 @@ impl Peering {
             incarnation,
             link_up: false,
             peer: None,
-            former_peer: None,
+            former_peers: VecDeque::new(),
             peer_role: None,
             heard_at: None,
             told_number: 0,
             backlog: Backlog::new(0),
             follower: Follower::None,
+            begin_is_safe: false,
             lease_until: Instant::ZERO,
             alone_by_order: false,
             next_heartbeat: Instant::ZERO,
@@ -297,6 +303,9 @@ impl Node {
     pub(super) fn on_peer_up(&mut self, now: Now, incarnation: u64, outbox: &mut dyn Outbox) {
         let peering = self.peer();
         peering.link_up = true;
+        peering.begin_is_safe = false;
+        // Since the last acknowledgement the clocks may have drifted apart; nothing is sent before there is another.
+        peering.clock_samples = [None; 2];
         peering.next_heartbeat = now.monotonic;
         peering.backlog.rewind();
         self.note_incarnation(now, incarnation, outbox);
@@ -308,7 +317,9 @@ impl Node {
     }
 
     pub(super) fn on_peer_down(&mut self, now: Now, outbox: &mut dyn Outbox) {
-        self.peer().link_up = false;
+        let peering = self.peer();
+        peering.link_up = false;
+        peering.begin_is_safe = false;
         outbox.event(Event::PeerLinkDown);
         self.give_up_forwards(now, outbox);
     }
@@ -343,11 +354,16 @@ impl Node {
         if peering.peer == Some(incarnation) {
             return true;
         }
-        if peering.former_peer == Some(incarnation) {
+        if peering.former_peers.contains(&incarnation) {
             return false;
         }
         let is_restart = peering.peer.is_some();
-        peering.former_peer = peering.peer.replace(incarnation);
+        if let Some(former) = peering.peer.replace(incarnation) {
+            peering.former_peers.push_back(former);
+            if peering.former_peers.len() > FORMER_PEERS_REMEMBERED {
+                peering.former_peers.pop_front();
+            }
+        }
         peering.heartbeat_sent_at_ns = 0;
         peering.peer_role = None;
         peering.peer_has_data = false;
@@ -440,10 +456,11 @@ impl Node {
                     self.send_status(outbox);
                 }
             }
-            (Role::Primary, Role::Secondary | Role::Joining) if epoch > own_epoch => {
+            (Role::Primary, Role::Secondary) if epoch > own_epoch => {
                 self.step_down(now, epoch, outbox);
                 self.send_status(outbox);
             }
+            (Role::Primary, Role::Joining) if epoch > own_epoch => self.outbid(now, epoch, outbox),
             (Role::Primary, Role::Secondary | Role::Joining) => {}
             (Role::Secondary, Role::Primary) if epoch < own_epoch => self.send_status(outbox),
             (Role::Secondary, Role::Primary) => {
@@ -487,9 +504,14 @@ impl Node {
         let window = Duration::from_millis(self.config.lock_timeout_ms);
         let had_data = self.role() == Role::Secondary;
         let peering = self.peer();
+        let voids_locks = !peering.followed_locks.is_empty();
         peering.followed_locks.clear();
         peering.lock_window_until = if had_data { now.monotonic + window } else { Instant::ZERO };
         self.start_epoch(now, why, outbox);
+        if voids_locks {
+            // A change like any other: who has the locks still does not have what this node has.
+            self.peer().backlog.skip();
+        }
         self.give_up_forwards(now, outbox);
     }
 
@@ -523,6 +545,20 @@ impl Node {
         peering.promote_at = now.monotonic + patience;
         outbox.event(Event::RoleChanged { role });
         self.send_status(outbox);
+    }
+
+    /// The peer has heard of a newer epoch, whose primary is gone, and has nothing itself: this node goes on with what it has, in
+    /// an epoch that is newer still.
+    fn outbid(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
+        self.lose_follower(now, outbox);
+        if self.is_handing_over() {
+            self.abort_handover(now, outbox);
+        }
+        self.epoch = epoch;
+        let peering = self.peer();
+        peering.applied = peering.backlog.last();
+        peering.stream = None;
+        self.start_epoch(now, "the peer has nothing, and knows of a newer epoch", outbox);
     }
 
     /// What is due by the clock.

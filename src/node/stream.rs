@@ -196,11 +196,11 @@ impl Node {
             peering.backlog.clear();
             peering.follower = Follower::InStep;
         } else {
-            peering.backlog.clear();
-            peering.follower = Follower::Snapshot(Cursor::Entries(0));
-            let number = peering.backlog.last();
-            outbox.send_peer(Message::Begin { epoch, primary, number, base });
-            outbox.event(Event::SnapshotBegun);
+            let is_on_its_way = matches!(peering.follower, Follower::Snapshot(_) | Follower::Finishing(_));
+            // What it says it said before it had heard of the snapshot that is under way to it.
+            if !(peering.begin_is_safe && is_on_its_way) {
+                begin_snapshot(peering, epoch, outbox);
+            }
             return;
         }
         outbox.send_peer(Message::Resume { epoch, primary, number, base });
@@ -272,8 +272,12 @@ impl Node {
         }
     }
 
-    pub(super) fn withhold(&mut self, request: RequestId, response: Box<[u8]>) {
+    /// Keeps an answer until the follower has everything that is there now.
+    pub(super) fn withhold(&mut self, request: RequestId, response: Box<[u8]>, outbox: &mut dyn Outbox) {
         let peering = self.peering.as_mut().expect("only with a peer");
+        if peering.backlog.acked() == peering.backlog.last() {
+            return deliver_bytes(outbox, request, &response);
+        }
         peering.withheld.push_back(Withheld { number: peering.backlog.last(), request, response });
     }
 
@@ -312,13 +316,22 @@ impl Node {
             let peering = self.peering.as_mut().expect("only with a peer");
             if peering.link_up && peering.role == Role::Primary {
                 // It is still there, only slow: it starts again, from now.
-                peering.follower = Follower::Snapshot(Cursor::Entries(0));
-                let (primary, number, base) = (peering.incarnation, peering.backlog.last(), peering.base);
-                outbox.send_peer(Message::Begin { epoch, primary, number, base });
-                outbox.event(Event::SnapshotBegun);
+                begin_snapshot(peering, epoch, outbox);
             }
         }
     }
+}
+
+/// Begins a snapshot for the peer, whatever it has. It begins behind a number that is used for nothing: what the peer may still
+/// have, or get, of the stream before then never fits what follows.
+fn begin_snapshot(peering: &mut Peering, epoch: u32, outbox: &mut dyn Outbox) {
+    peering.backlog.skip();
+    peering.backlog.clear();
+    peering.follower = Follower::Snapshot(Cursor::Entries(0));
+    peering.begin_is_safe = peering.link_up;
+    let (primary, number, base) = (peering.incarnation, peering.backlog.last(), peering.base);
+    outbox.send_peer(Message::Begin { epoch, primary, number, base });
+    outbox.event(Event::SnapshotBegun);
 }
 
 fn append(peering: &mut Peering, record: &Record<'_>) {
