@@ -55,7 +55,8 @@ impl U48 {
     }
 }
 
-/// A store, or what is left of one.
+/// A store, or what is left of one. Aligned, or it would lie across two cache lines, and nearly every request would wait for both.
+#[repr(align(64))]
 pub(super) struct Entry {
     pub(super) key: StoreKey,
     expires_ms: U48,
