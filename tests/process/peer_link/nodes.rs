@@ -107,7 +107,9 @@ fn a_primary_that_is_killed_is_replaced_at_once_and_may_come_back() {
 fn increment_until(daemon: &Daemon, stop: &AtomicBool) -> (u64, Duration, Vec<String>) {
     let (mut done, mut longest, mut others) = (0, Duration::ZERO, Vec::new());
     let mut connection = daemon.connect();
-    while !stop.load(Ordering::Relaxed) {
+    // Not for ever, should the rest of the test fail.
+    let end = Instant::now() + 3 * PATIENCE;
+    while !stop.load(Ordering::Relaxed) && Instant::now() < end {
         let asked = Instant::now();
         connection.send(&increment());
         match connection.answer(false) {

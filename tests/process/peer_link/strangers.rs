@@ -111,7 +111,9 @@ fn callers_in_silence_do_not_keep_the_peer_out() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut silent = std::collections::VecDeque::new();
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            // Not for ever, should the rest of the test fail.
+            let end = Instant::now() + 3 * PATIENCE;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) && Instant::now() < end {
                 silent.extend(TcpStream::connect(&tcp));
                 if silent.len() > 100 {
                     silent.pop_front();
@@ -119,6 +121,7 @@ fn callers_in_silence_do_not_keep_the_peer_out() {
                 sleep(Duration::from_millis(2));
             }
         });
+        sleep(Duration::from_millis(300));
         let b_node = b.start();
         wait_for_role(&b_node, "SECONDARY");
         wait_for_role(&a_node, "PRIMARY");
