@@ -7,17 +7,19 @@
 //!
 //! 1. the clocks are read, and events become marks: who may be read, written, accepted;
 //! 2. signals: stop, reload;
-//! 3. connections with marks are visited, those first that something happened to, then those that had work left over. A
+//! 3. the other node, if there is one, is heard, and whoever dials this one (`peer`): before clients and before timers;
+//! 4. connections with marks are visited, those first that something happened to, then those that had work left over. A
 //!    visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines a thousand requests waits for
 //!    himself, nobody else does;
-//! 4. clients who wait at a listener come in, `limits::ACCEPTS_PER_TURN_MAX` at most, after those who left have made room;
-//! 5. the node's timers, if one is due: expiries, locks, long jobs, as many as the node allows itself in one call;
-//! 6. connections whose patience is over;
-//! 7. answers that others have caused (a lock passed on, a wait that timed out) are sent, in one write a connection;
-//! 8. the log's windows, the service manager's watchdog, the end of a clean stop.
+//! 5. clients who wait at a listener come in, `limits::ACCEPTS_PER_TURN_MAX` at most, after those who left have made room;
+//! 6. the node's timers, if one is due, and everything has been heard that the other node had said by then: expiries, locks, long
+//!    jobs, as many as the node allows itself in one call;
+//! 7. connections whose patience is over;
+//! 8. the node says what the turn comes to for the other node, and it is sent;
+//! 9. answers that others have caused (a lock passed on, a wait that timed out) are sent, in one write a connection;
+//! 10. the log's windows, the service manager's watchdog, the end of a clean stop.
 //!
-//! No step holds the loop for more than 1 ms; what is left over is left for the next turn, which then does not sleep. The
-//! other node's connection will stand between 2 and 3, so that it is heard before clients and before timers.
+//! No step holds the loop for more than 1 ms; what is left over is left for the next turn, which then does not sleep.
 //!
 //! # The life of a request
 //!

@@ -38,8 +38,8 @@ use self::incoming::{Incoming, Read, Step};
 use self::lag::Lag;
 use self::outgoing::News;
 use super::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, HANDSHAKE_TIME_MAX, PEER_BYTES_PER_TURN_MAX, PEER_MESSAGE_COST_BYTES,
-    TURNS_BEHIND_MAX, UNPROVED_LINKS_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, HANDSHAKE_TIME_MAX, PEER_BUFFER_KEPT_BYTES, PEER_BYTES_PER_TURN_MAX,
+    PEER_MESSAGE_COST_BYTES, TURNS_BEHIND_MAX, UNPROVED_LINKS_MAX,
 };
 use super::{Server, ServerError, clock};
 use crate::config::Config;
@@ -245,6 +245,8 @@ impl Server {
         let heard = self.hear_peer_through(&mut buffer, &mut message);
         self.read_buffer = buffer;
         let peer = self.peer.as_mut()?;
+        message.clear();
+        message.shrink_to(PEER_BUFFER_KEPT_BYTES);
         peer.message = message;
         match heard {
             Some(until) => {

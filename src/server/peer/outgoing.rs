@@ -129,10 +129,16 @@ impl Outgoing {
         }
     }
 
-    /// The peer is there, as it has just shown: the next try need not wait.
+    /// The peer is there, as it has just shown: a new try need not wait, neither for its time nor for one that the network has
+    /// not answered so far.
     pub(super) fn dial_soon(&mut self, now: Instant) {
-        if let State::Waiting { until } = &mut self.state {
-            *until = now.min(*until);
+        let waits = match &self.state {
+            State::Waiting { until } => *until > now,
+            State::Dialled(dialled) => matches!(dialled.stage, Stage::Connecting),
+            State::Resolving => false,
+        };
+        if waits {
+            self.state = State::Waiting { until: now };
         }
     }
 
@@ -315,8 +321,12 @@ impl Dialled {
     }
 
     fn check_deadline(&self, now: Instant) -> Result<Option<u64>, End> {
-        let is_over = !matches!(self.stage, Stage::Up { .. }) && self.deadline <= now;
-        if is_over { Err(End::TimedOut) } else { Ok(None) }
+        match self.stage {
+            Stage::Up { .. } => Ok(None),
+            _ if self.deadline > now => Ok(None),
+            Stage::Connecting => Err(End::Failed(io::ErrorKind::TimedOut.into())),
+            Stage::Hello | Stage::Proof { .. } => Err(End::TimedOut),
+        }
     }
 
     /// Whether the network has answered. mio's documentation of `TcpStream::connect` has the steps.
