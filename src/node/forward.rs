@@ -247,7 +247,10 @@ impl Node {
     /// Once the secondary has every change, this node is secondary and the other one primary.
     pub(super) fn finish_handover_if_acknowledged(&mut self, now: Now, outbox: &mut dyn Outbox) {
         let peering = self.peering.as_mut().expect("only with a peer");
-        if peering.handover_until.is_none() || peering.backlog.acked() != peering.backlog.last() {
+        if peering.handover_until.is_none()
+            || peering.follower != Follower::InStep
+            || peering.backlog.acked() != peering.backlog.last()
+        {
             return;
         }
         let (epoch, number) = (self.epoch, peering.backlog.last());

@@ -34,8 +34,6 @@ pub const REFUSALS_PROVING_DEATH: u32 = 3;
 pub const REFUSALS_WITHIN_MS: u64 = 100;
 /// Lives of the peer that are known to be over: more than can come and go while a message is on its way.
 const FORMER_PEERS_REMEMBERED: usize = 32;
-/// A joiner that heard from a secondary lets it promote itself first.
-const DEFERENCE_MS: u64 = 500;
 
 /// What a primary does whose lease has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -444,9 +442,8 @@ impl Node {
                 self.become_primary(now, "both nodes are new, and this one has the smaller host id", outbox);
             }
             (Role::Joining, Role::Joining) => peering.alone_at = now.monotonic + peering.patience(),
-            (Role::Joining, Role::Secondary) => {
-                peering.alone_at = now.monotonic + peering.patience() + Duration::from_millis(DEFERENCE_MS);
-            }
+            // It does not know yet that nobody else has what it has.
+            (Role::Joining, Role::Secondary) => self.send_status(outbox),
             (Role::Primary, Role::Primary) => {
                 let mine = (own_epoch, peering.told_number, we_go_first);
                 if (epoch, number, !we_go_first) > mine {
@@ -551,9 +548,6 @@ impl Node {
     /// an epoch that is newer still.
     fn outbid(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
         self.lose_follower(now, outbox);
-        if self.is_handing_over() {
-            self.abort_handover(now, outbox);
-        }
         self.epoch = epoch;
         let peering = self.peer();
         peering.applied = peering.backlog.last();

@@ -296,7 +296,7 @@ impl Node {
     }
 
     /// Nobody follows any more.
-    pub(super) fn lose_follower(&mut self, _now: Now, outbox: &mut dyn Outbox) {
+    pub(super) fn lose_follower(&mut self, now: Now, outbox: &mut dyn Outbox) {
         self.refuse_withheld(outbox);
         let peering = self.peering.as_mut().expect("only with a peer");
         if peering.follower != Follower::None {
@@ -304,6 +304,9 @@ impl Node {
             outbox.event(Event::FollowerLost);
         }
         peering.backlog.clear();
+        if self.is_handing_over() {
+            self.abort_handover(now, outbox);
+        }
     }
 
     /// A follower too far behind costs no more memory than the backlog may have; it will need a snapshot.
