@@ -64,6 +64,7 @@ struct Pair {
     seed: u64,
     next_id: u64,
     safe: bool,
+    backlog_limit_bytes: u64,
 }
 
 const DELAY: Duration = Duration::from_micros(300);
@@ -79,6 +80,7 @@ impl Pair {
             seed: 1,
             next_id: 0,
             safe: false,
+            backlog_limit_bytes: 1 << 20,
         }
     }
 
@@ -96,7 +98,7 @@ impl Pair {
             grace_ms: 2000,
             on_peer_loss: if self.safe { OnPeerLoss::Safe } else { OnPeerLoss::Available },
             replicate_all: false,
-            backlog_limit_bytes: 1 << 20,
+            backlog_limit_bytes: self.backlog_limit_bytes,
         };
         self.seed += 1;
         let config = NodeConfig { rate_limit_per_second: 0, peer: Some(peer), ..NodeConfig::default() };
@@ -193,6 +195,19 @@ impl Pair {
                 return;
             }
         }
+    }
+
+    /// The process is another one, and nothing was heard of it meanwhile.
+    fn restart_unnoticed(&mut self, place: usize) {
+        self.nodes[place] = None;
+        self.linked = false;
+        self.flying.clear();
+        self.tell(1 - place, Input::PeerDown);
+        self.start(place);
+    }
+
+    fn count(&self, place: usize, event: Event) -> usize {
+        self.said[place].events.iter().filter(|other| **other == event).count()
     }
 
     fn role(&self, place: usize) -> Role {
@@ -445,5 +460,138 @@ fn a_handover_loses_nothing_and_keeps_locks_and_lines() {
     assert_eq!((pair.role(0), pair.role(1)), (Role::Primary, Role::Secondary));
     pair.ask(1, put("after", b"x"));
     pair.run_ms(5);
+    pair.check_equal();
+}
+
+// What the simulator found, told shortly; the seeds are in the history.
+
+#[test]
+fn a_handover_is_not_finished_to_a_peer_that_has_restarted() {
+    let mut pair = pair_in_step();
+    pair.ask(0, put("n", b"hello"));
+    pair.run_ms(250);
+    pair.ask(0, put("m", b"unsent"));
+    pair.next_id += 1;
+    let now = pair.now();
+    assert!(pair.nodes[0].as_mut().unwrap().begin_handover(now));
+    let held = pair.ask(0, put("held", b"x"));
+    assert_eq!(pair.answer(held), None);
+    pair.restart_unnoticed(1);
+    pair.run_ms(50);
+    pair.done(held);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Primary, Role::Secondary));
+    pair.check_equal();
+}
+
+#[test]
+fn an_empty_node_that_knows_of_data_waits_for_it() {
+    let mut pair = Pair::new();
+    pair.start(1);
+    pair.run_ms(4001);
+    pair.ask(1, put("n", b"hello"));
+    pair.start(0);
+    pair.now = pair.now + DELAY;
+    pair.run_ms(0);
+    // It has heard that there is a primary, and nothing more.
+    pair.cut();
+    pair.run_ms(60_000);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Joining, Role::Primary));
+    pair.connect();
+    pair.run_ms(50);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    pair.check_equal();
+}
+
+#[test]
+fn an_empty_node_whose_peer_is_dead_goes_on_alone() {
+    let mut pair = Pair::new();
+    pair.start(1);
+    pair.run_ms(4001);
+    pair.start(0);
+    pair.now = pair.now + DELAY;
+    pair.run_ms(0);
+    pair.kill(1);
+    pair.run_ms(4001);
+    assert_eq!(pair.role(0), Role::Primary);
+}
+
+#[test]
+fn a_small_backlog_is_enough_for_a_snapshot() {
+    let mut pair = Pair { backlog_limit_bytes: 256 << 10, ..Pair::new() };
+    pair.start(1);
+    pair.run_ms(4001);
+    for number in 0..2000 {
+        pair.ask(1, put(&format!("n{number}"), &[7; 1000]));
+    }
+    pair.start(0);
+    pair.run_ms(200);
+    pair.check_equal();
+    assert_eq!((pair.count(1, Event::SnapshotBegun), pair.count(1, Event::BacklogOverflow)), (1, 0));
+}
+
+#[test]
+fn a_repeat_under_replicated_waits_too() {
+    let mut pair = pair_in_step();
+    pair.cut();
+    let repeat = |pair: &mut Pair| {
+        pair.next_id += 1;
+        let id = RequestId(pair.next_id);
+        let request = Request {
+            connection: ConnectionId(pair.next_id),
+            customer: "shop",
+            condition: Condition::default(),
+            durable: true,
+            from_primary: false,
+            idempotency: Some(Idempotency { key: "once", fingerprint: [1; 16] }),
+            operation: put("n", b"hello"),
+        };
+        pair.tell(0, Input::Request { id, request });
+        id
+    };
+    let first = repeat(&mut pair);
+    let second = repeat(&mut pair);
+    assert_eq!((pair.answer(first), pair.answer(second)), (None, None));
+    pair.connect();
+    pair.run_ms(5);
+    pair.done(first);
+    pair.done(second);
+}
+
+#[test]
+fn locks_that_a_failover_made_void_do_not_come_back() {
+    let mut pair = pair_in_step();
+    pair.ask(0, put("n", b"hello"));
+    let id = pair.ask(0, begin("n", 0));
+    pair.done(id);
+    pair.run_ms(5);
+    // It hands over, but the other node never hears that it was done, and takes over by itself.
+    pair.next_id += 1;
+    pair.tell(1, Input::Promote { id: RequestId(pair.next_id), force: false });
+    pair.run_ms(0);
+    pair.now = pair.now + DELAY;
+    pair.run_ms(0);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Secondary));
+    pair.cut();
+    pair.next_id += 1;
+    pair.tell(1, Input::Promote { id: RequestId(pair.next_id), force: true });
+    pair.connect();
+    pair.run_ms(100);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    pair.check_equal();
+}
+
+#[test]
+fn a_word_of_a_life_long_over_is_no_restart() {
+    let mut pair = pair_in_step();
+    let old = pair.nodes[0].as_ref().unwrap().incarnation();
+    for _ in 0..3 {
+        pair.restart_unnoticed(0);
+        pair.run_ms(50);
+    }
+    let restarts = pair.count(1, Event::PeerRestarted);
+    let message = Message::Heartbeat { epoch: 1, sent_at_ns: 1 };
+    pair.tell(1, Input::PeerMessage { incarnation: old, message });
+    assert_eq!(pair.count(1, Event::PeerRestarted), restarts);
+    pair.run_ms(50);
     pair.check_equal();
 }
