@@ -96,11 +96,12 @@ impl Server {
     /// Whether the stop is complete: everybody is served, or the patience is over.
     pub(super) fn is_stopped(&mut self, now: Now) -> bool {
         let Some(stopping) = &self.stopping else { return false };
+        let is_over = stopping.at_once || now.monotonic >= stopping.deadline;
         let in_flight =
             self.connections.iter().filter(|connection| !matches!(connection.stage, Stage::Lingering { .. })).count();
         // What was said to the other node must have arrived: the handover above all.
         let is_done = in_flight == 0 && self.is_peer_served();
-        if !is_done && !stopping.at_once && now.monotonic < stopping.deadline {
+        if !is_done && !is_over {
             return false;
         }
         self.log.info(now, "stopped", &[("unanswered", Value::Number(in_flight as u64))]);

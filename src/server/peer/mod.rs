@@ -110,6 +110,8 @@ pub(super) struct PeerSockets {
     /// The message being handled.
     message: Vec<u8>,
     lag: Lag,
+    /// Before a stop: how many messages the peer must have taken in.
+    last_words: Option<u64>,
     /// The epoch of the newest heartbeat heard.
     heartbeat_epoch: u32,
     /// What was last said of a failure to connect: it is said again only when it changes.
@@ -155,6 +157,7 @@ impl PeerSockets {
             turns_behind: 0,
             message: Vec::new(),
             lag: Lag::default(),
+            last_words: None,
             heartbeat_epoch: 0,
             failure_told: String::new(),
             failures_total: 0,
@@ -528,12 +531,18 @@ impl Server {
         peer.news = peer.news.take().or(news);
     }
 
-    /// Whether this node may leave, as far as the peer goes: it has taken in all that was said; and if it was handed this node's
-    /// place, it has said as primary that it lives, behind which no more requests come that it has forwarded before.
-    pub(super) fn is_peer_served(&self) -> bool {
-        let Some(peer) = &self.peer else { return true };
-        let has_handed_over = self.handing_over && self.node.role() == Role::Secondary && peer.outgoing.is_up();
-        peer.outgoing.is_done() && (!has_handed_over || peer.heartbeat_epoch == self.node.status().epoch)
+    /// Whether this node may leave, as far as the peer goes. If it was handed this node's place, it must have said as primary that it
+    /// lives: behind that come no more requests that it has forwarded before. From there on it must have taken in all that has
+    /// been said so far; of what is said still later nobody waits for anything.
+    pub(super) fn is_peer_served(&mut self) -> bool {
+        let has_handed_over = self.handing_over && self.node.role() == Role::Secondary;
+        let epoch = self.node.status().epoch;
+        let Some(peer) = &mut self.peer else { return true };
+        let Some((said, taken_in)) = peer.outgoing.said_and_taken_in() else { return true };
+        if has_handed_over && peer.heartbeat_epoch != epoch {
+            return false;
+        }
+        taken_in >= *peer.last_words.get_or_insert(said)
     }
 
     fn log_error(&mut self, now: Now, event: &'static str, error: &io::Error) {

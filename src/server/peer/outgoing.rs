@@ -119,14 +119,13 @@ impl Outgoing {
         }
     }
 
-    /// Whether all that was said has been taken in by the peer, or cannot be any more.
-    pub(super) fn is_done(&self) -> bool {
-        match &self.state {
-            State::Dialled(dialled) if matches!(dialled.stage, Stage::Up { .. }) => {
-                self.queue.waiting_bytes() == 0 && dialled.unanswered.is_empty()
-            }
-            State::Dialled(_) | State::Waiting { .. } | State::Resolving => true,
-        }
+    /// How many messages were said on this connection, those that wait included, and how many of them the peer has taken in; nothing
+    /// if it is down.
+    pub(super) fn said_and_taken_in(&self) -> Option<(u64, u64)> {
+        let State::Dialled(dialled) = &self.state else { return None };
+        let Stage::Up { .. } = dialled.stage else { return None };
+        let answered = dialled.sealed_total - dialled.unanswered.len() as u64;
+        Some((dialled.sealed_total + self.queue.len() as u64, answered))
     }
 
     /// The peer is there, as it has just shown: a new try need not wait, neither for its time nor for one that the network has
@@ -256,6 +255,8 @@ struct Dialled {
     /// The lengths of the requests that have no answer yet, and their sum.
     unanswered: VecDeque<usize>,
     unanswered_bytes: usize,
+    /// Messages ever sealed on it.
+    sealed_total: u64,
 }
 
 impl Dialled {
@@ -288,6 +289,7 @@ impl Dialled {
             sent_bytes: 0,
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
+            sealed_total: 0,
         })
     }
 
@@ -403,6 +405,7 @@ impl Dialled {
             let length = self.output.len() - before;
             self.unanswered.push_back(length);
             self.unanswered_bytes += length;
+            self.sealed_total += 1;
         }
     }
 

@@ -81,6 +81,11 @@ impl Queue {
         self.taken_bytes = 0;
     }
 
+    /// How many messages wait.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len() + usize::from(!self.sign_of_life.is_empty())
+    }
+
     /// How many bytes of messages wait.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes.len() - self.taken_bytes + self.sign_of_life.len()

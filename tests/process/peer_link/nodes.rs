@@ -157,6 +157,7 @@ fn promote_hands_over_without_a_loss_or_an_error() {
 
 #[test]
 fn a_primary_that_is_told_to_stop_hands_over_first() {
+    let mut took = Vec::new();
     for _ in 0..3 {
         let (_, a, b) = a_pair(&[]);
         let stop = AtomicBool::new(false);
@@ -172,6 +173,7 @@ fn a_primary_that_is_told_to_stop_hands_over_first() {
                 before += 1;
             }
             a.signal(Signal::TERM);
+            let asked = Instant::now();
             // Until the end it answers; the last answer says that it closes.
             let ended = loop {
                 at_a.send(&increment());
@@ -188,6 +190,8 @@ fn a_primary_that_is_told_to_stop_hands_over_first() {
                 }
             };
             ended.unwrap();
+            wait_for_log(&a, " info stopped ");
+            took.push(asked.elapsed());
             wait_for_role(&b, "PRIMARY");
             sleep(Duration::from_millis(200));
             stop.store(true, Ordering::Relaxed);
@@ -202,6 +206,7 @@ fn a_primary_that_is_told_to_stop_hands_over_first() {
         assert_eq!(read(&b, "large").body.len(), 2000);
         assert!(b.log().contains("why=\"the other node handed over\""), "{}", b.log());
     }
+    assert!(took.iter().min().unwrap() < &Duration::from_millis(500), "a stop under load takes no patience: {took:?}");
 }
 
 #[test]
