@@ -3,6 +3,8 @@
 //! - `cargo test --test sim` runs some seconds' worth of seeds.
 //! - `BBD_SEED=N cargo test --test sim` repeats one; with `BBD_TRACE=1` it tells its story.
 //! - `BBD_SEEDS=10000 cargo test --release --test sim` runs that many on all cores, and says what they have met.
+//!
+//! All of this is about one node; [`pair`] is the same for two, and chosen by `BBD_WORLD=pair`.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(unreachable_pub, reason = "there is no outside")]
@@ -12,6 +14,7 @@ mod clients;
 mod coverage;
 mod kinds;
 mod model;
+mod pair;
 mod profile;
 mod reply;
 mod rng;
@@ -101,6 +104,9 @@ fn run_seeds(seeds: u64) -> Result<(Coverage, u64), String> {
 
 #[test]
 fn simulation() {
+    if std::env::var("BBD_WORLD").is_ok_and(|world| world == "pair") {
+        return;
+    }
     if let Some(seed) = from_environment("BBD_SEED") {
         match run_seed(seed, from_environment("BBD_TRACE") == Some(1)) {
             Ok((trace, coverage)) => {

@@ -1,0 +1,306 @@
+//! What must hold: after every turn of a node, and in the end. It judges by the ledger and by both nodes together.
+
+use super::coverage::Met;
+use super::host::{Said, digest};
+use super::ledger::Wrong;
+use super::net::MS;
+use super::world::{BACKLOG_SLACK_BYTES, Event, HEALED_MS, LAST_ANSWERS_MS, World};
+use bigbunny::node::{EntryImage, Event as Told, Node, NodeStatus, Role};
+use bigbunny::time::Instant;
+
+impl World {
+    /// Roles and epochs: what the node says it has become.
+    pub(crate) fn has_become(
+        &mut self,
+        place: usize,
+        before: &NodeStatus,
+        after: &NodeStatus,
+        said: &Said,
+    ) -> Result<(), Wrong> {
+        if let Some(why) = said.misbehaved {
+            return Err(format!(
+                "no-gap-no-repeat: node {place} calls the other's stream impossible: {why:?}; {before:?} {after:?} {:?}",
+                self.hosts[place].clock.read(self.now)
+            ));
+        }
+        let incarnation = self.hosts[place].node.as_ref().expect("it lives").incarnation();
+        let mut role = before.role;
+        for event in &said.events {
+            self.tell(|_| format!("{place}: {event:?}"));
+            match *event {
+                Told::RoleChanged { role: new } => role = new,
+                Told::Promoted { epoch, why } => {
+                    let by_handover = why.contains("handed over") || before.role == Role::Primary;
+                    let was = before.role;
+                    let parent = match (was, self.hosts[place].branch) {
+                        (Role::Secondary, Some(branch)) => Some((branch, before.changes)),
+                        (Role::Secondary, None) => return Err(format!("{place} followed nobody: promote-only-synced")),
+                        (Role::Primary, Some(branch)) => Some((branch, before.changes)),
+                        (Role::Joining | Role::Primary, _) => None,
+                    };
+                    if was == Role::Joining {
+                        self.founds(place, why)?;
+                    }
+                    self.coverage.met(match why {
+                        why if why.contains("handed over") => Met::PromotedByHandover,
+                        why if why.contains("newer epoch") => Met::Outbid,
+                        why if why.contains("silent") => Met::PromotedBySilence,
+                        why if why.contains("refuses") => Met::PromotedByRefusals,
+                        why if why.contains("restarted") => Met::PromotedByRestart,
+                        why if why.contains("lost its memory") => Met::PromotedByLostMemory,
+                        why if why.contains("did not answer") => Met::PromotedAfterNoAnswer,
+                        why if why.contains("operator") => Met::PromotedByOrder,
+                        why if why.contains("both") => Met::FoundedTogether,
+                        _ => Met::FoundedAlone,
+                    });
+                    let alive: Vec<u64> =
+                        self.hosts.iter().filter_map(|host| Some(host.node.as_ref()?.incarnation())).collect();
+                    let branch = self.ledger.branch(epoch, incarnation, parent, by_handover, &alive)?;
+                    self.hosts[place].branch = Some(branch);
+                    self.hosts[place].lease_until =
+                        if by_handover { self.hosts[place].lease_until } else { Instant::ZERO };
+                    self.hosts[place].forced = why == "the operator asked for it";
+                }
+                Told::SteppedDown { .. } => {
+                    self.coverage.met(Met::SteppedDown);
+                    self.hosts[place].branch = None;
+                    self.hosts[place].forced = false;
+                }
+                Told::ChangesLost { count } if count > 0 => self.coverage.met(Met::ChangesLost),
+                Told::SnapshotBegun => self.coverage.met(Met::SnapshotBegun),
+                Told::BacklogOverflow => self.coverage.met(Met::BacklogOverflow),
+                Told::FollowerInStep => self.coverage.met(Met::InStepAgain),
+                Told::HandoverAborted => self.coverage.met(Met::HandoverAborted),
+                Told::ChangesLost { .. }
+                | Told::PeerLinkDown
+                | Told::PeerRestarted
+                | Told::FollowerLost
+                | Told::HandedOver { .. } => {}
+            }
+        }
+        if role != after.role {
+            return Err(format!("{place} is {:?} and said it was {role:?}", after.role));
+        }
+        if before.role == Role::Joining && after.role == Role::Joining && after.changes < before.changes {
+            self.coverage.met(Met::SnapshotCut);
+        }
+        if after.epoch < before.epoch {
+            return Err(format!("one-primary-per-epoch: node {place} went back to epoch {}", after.epoch));
+        }
+        self.two_at_once(place)
+    }
+
+    /// A node became primary with nothing: only where nobody else has anything.
+    fn founds(&mut self, place: usize, why: &'static str) -> Result<(), Wrong> {
+        if why == "the operator asked for it" {
+            return Ok(());
+        }
+        let other = &self.hosts[1 - place];
+        let Some(node) = &other.node else { return Ok(()) };
+        let host = &self.hosts[place];
+        let knew = host.knows_of_data && host.knows_from == node.incarnation();
+        let has_data = node.role() != Role::Joining && node.status().stores > 0;
+        if has_data && knew {
+            return Err(format!(
+                "promote-only-synced: {place} has nothing, knows that the other has, and promotes itself"
+            ));
+        }
+        Ok(())
+    }
+
+    /// In safe mode two nodes would never both answer a change; in any, two primaries have different epochs.
+    fn two_at_once(&mut self, _place: usize) -> Result<(), Wrong> {
+        let [Some(a), Some(b)] = [&self.hosts[0].node, &self.hosts[1].node] else { return Ok(()) };
+        match (a.role(), b.role()) {
+            (Role::Primary, Role::Primary) => {}
+            (Role::Secondary, Role::Secondary) => {
+                self.coverage.met(Met::BothSecondary);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        self.coverage.met(Met::TwoPrimaries);
+        if a.status().epoch == b.status().epoch {
+            self.coverage.met(Met::SamePrimaryEpoch);
+        }
+        let would = [0, 1].map(|place| {
+            let host = &self.hosts[place];
+            host.node.as_ref().is_some_and(|node| node.may_answer_changes(host.clock.read(self.now)))
+        });
+        let forced = self.hosts.iter().any(|host| host.forced);
+        if self.profile.safe && would == [true, true] && !forced {
+            return Err("no-overlap: both nodes would answer a change".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What the node holds, compared with the history.
+    pub(crate) fn looks_at(&mut self, place: usize, before: &NodeStatus, after: &NodeStatus) -> Result<(), Wrong> {
+        let host = &mut self.hosts[place];
+        let node = host.node.as_ref().expect("it lives");
+        let moved = before.changes != after.changes || before.role != after.role;
+        let by_chance = self.fault_rng.one_in(64);
+        if after.role != Role::Joining {
+            (host.knows_of_data, host.knows_from) = (false, 0);
+        }
+        if by_chance {
+            node.check_invariants();
+        }
+        if after.backlog_bytes > self.profile.backlog_bytes + BACKLOG_SLACK_BYTES {
+            return Err(format!("backlog-bound: {} bytes", after.backlog_bytes));
+        }
+        if !moved && !by_chance {
+            return Ok(());
+        }
+        let Some(branch) = host.branch else { return Ok(()) };
+        match after.role {
+            Role::Primary => {
+                let here = &mut self.ledger.branches[branch];
+                here.last = after.changes;
+                let image = node.image();
+                if by_chance || before.role != after.role {
+                    self.ledger.check_tags(&image)?;
+                }
+                let digest = digest(&image);
+                // What was taken over is what the other had; locks go on only by a handover.
+                if before.role == Role::Secondary
+                    && let Some((expected, locks_count)) = self.ledger.taken_over(branch)
+                    && (expected.without_locks != digest.without_locks || (locks_count && expected.all != digest.all))
+                {
+                    return Err(format!(
+                        "survive-one-failure: {place} took over something else: {digest:?} {expected:?}"
+                    ));
+                }
+                let here = &mut self.ledger.branches[branch];
+                if let Some(recorded) = here.digests.insert(after.changes, digest)
+                    && recorded.without_locks != digest.without_locks
+                {
+                    return Err(format!("prefix: {place} changed without a number, at {}", after.changes));
+                }
+            }
+            Role::Secondary => {
+                if let Some((expected, locks_count)) = self.ledger.digest_at(branch, after.changes) {
+                    self.coverage.met(Met::PrefixCompared);
+                    let digest = digest(&node.image());
+                    if expected.without_locks != digest.without_locks || (locks_count && expected.all != digest.all) {
+                        return Err(format!(
+                            "prefix: {place} at change {} of epoch {}: {digest:?} instead of {expected:?}{}",
+                            after.changes,
+                            self.ledger.branches[branch].epoch,
+                            self.difference()
+                        ));
+                    }
+                }
+            }
+            Role::Joining => {}
+        }
+        Ok(())
+    }
+
+    /// How the two differ now, for people.
+    pub(crate) fn difference(&self) -> String {
+        let images = [0, 1].map(|place| self.hosts[place].node.as_ref().map(Node::image).unwrap_or_default());
+        let strip = |image: &EntryImage| {
+            let mut image = image.clone();
+            image.ends_ms = 0;
+            image.blob = image.blob.map(|blob| blob[..blob.len().min(12)].to_vec());
+            format!("{image:?}")
+        };
+        let mut text = String::new();
+        for (place, image) in images.iter().enumerate() {
+            let others: Vec<String> = images[1 - place].iter().map(strip).collect();
+            for entry in image.iter().map(strip).filter(|entry| !others.contains(entry)).take(5) {
+                text.push_str(&format!("\n  only {place} has {entry}"));
+            }
+        }
+        text
+    }
+
+    /// Everything was well for a while: the two are one again, and everything asked has its answer.
+    pub(crate) fn ends(&mut self) -> Result<(), Wrong> {
+        let [Some(a), Some(b)] = [&self.hosts[0].node, &self.hosts[1].node] else {
+            return Err("converge: a node is gone".to_owned());
+        };
+        let is_first_look = self.now < (self.profile.fault_phase_ms + HEALED_MS) * MS + MS;
+        if is_first_look {
+            let roles = [a.role(), b.role()];
+            if !matches!(roles, [Role::Primary, Role::Secondary] | [Role::Secondary, Role::Primary]) {
+                return Err(format!("converge: the nodes are {roles:?}, {:?} {:?}", a.status(), b.status()));
+            }
+            // Clients stop; what they asked for still comes.
+            self.clients.iter_mut().for_each(|client| client.rests = true);
+            self.schedule(self.now + LAST_ANSWERS_MS * MS, Event::Ends);
+            return Ok(());
+        }
+        let roles = [a.role(), b.role()];
+        let (there, here) = match roles {
+            [Role::Primary, Role::Secondary] => (0, 1),
+            [Role::Secondary, Role::Primary] => (1, 0),
+            _ => return Err(format!("converge: the nodes are {roles:?}")),
+        };
+        let [primary, secondary] = [there, here].map(|place| self.hosts[place].node.as_ref().expect("it lives"));
+        let (of_primary, of_secondary) = (primary.status(), secondary.status());
+        if of_primary.unacknowledged > 0
+            && self.now < (self.profile.fault_phase_ms + HEALED_MS + 2 * LAST_ANSWERS_MS) * MS
+        {
+            // Something is on its way; it is soon there.
+            self.schedule(self.now + 7 * MS, Event::Ends);
+            return Ok(());
+        }
+        let books = |status: &NodeStatus| {
+            (status.memory_bytes, status.stores, status.tombstones, status.names, status.epoch, status.changes)
+        };
+        if books(&of_primary) != books(&of_secondary) || !of_primary.is_peer_in_step {
+            return Err(format!("converge: {of_primary:?}\n {of_secondary:?}{}", self.difference()));
+        }
+        let (theirs, ours) = (primary.image(), secondary.image());
+        if digest(&theirs) != digest(&ours) {
+            return Err(format!("converge: the images differ{}", self.difference()));
+        }
+        primary.check_invariants();
+        secondary.check_invariants();
+        self.check_deadlines(there, &theirs, here, &ours)?;
+        let (counters, registers) = super::clients::read_image(&theirs)?;
+        let branch = self.hosts[there].branch.expect("a primary has a branch");
+        let lost = self.ledger.check_end(branch, &counters, &registers)?;
+        for _ in 0..lost {
+            self.coverage.met(Met::ExecutedAndLost);
+        }
+        self.coverage.met(Met::ConvergedAfterFault);
+        if let Some((id, (place, life, at))) = self
+            .promotions
+            .iter()
+            .find(|(_, (place, life, at))| self.hosts[*place].life == *life && *at + 3000 * MS < self.now)
+        {
+            return Err(format!("answered-once: promotion {id} of {place} in life {life} at {at} has no answer"));
+        }
+        self.everything_is_answered()?;
+        self.over = true;
+        Ok(())
+    }
+
+    /// A deadline of the secondary is the primary's, by as much as the clocks and the network allow.
+    fn check_deadlines(
+        &self,
+        there: usize,
+        theirs: &[EntryImage],
+        here: usize,
+        ours: &[EntryImage],
+    ) -> Result<(), Wrong> {
+        for (original, copy) in theirs.iter().zip(ours) {
+            let [original_at, copy_at] = [(there, original), (here, copy)]
+                .map(|(place, entry)| self.hosts[place].clock.when(Instant::from_millis(entry.ends_ms)));
+            // What is left drifts apart until it is over, and has drifted for as long as the run took.
+            let left = original_at.saturating_sub(self.now);
+            let drift = self.profile.drift_ppm.iter().map(|ppm| ppm.unsigned_abs()).sum::<u64>();
+            // Two hundredths of two hundredths more: the ratio of two clocks is not quite the difference of their drifts.
+            let allowed = (left + self.now) / 1_000_000 * drift / 100 * 103 + 12_000 * MS;
+            if original_at.abs_diff(copy_at) > allowed {
+                return Err(format!(
+                    "ttl-never-extends: {original:?} ends at {original_at}, its copy at {copy_at}: allowed {allowed}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! What the runs of the pair have met: each fault and each rare state with its counter. One that never occurs fails a long run.
+
+use std::fmt::Write as _;
+
+macro_rules! met {
+    ($($name:ident,)*) => {
+        /// A fault that struck, or a state that only some runs reach.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Met { $($name,)* }
+
+        impl Met {
+            const ALL: &[(Self, &str)] = &[$((Self::$name, stringify!($name)),)*];
+        }
+    };
+}
+
+met! {
+    CutBoth, CutOneWay, Flap, Reset, HalfOpen, Crash, Vanish, CrashBoth, Pause, Promote, Force, GracefulStop,
+    MidPause, Reboot, LateMessage, RefusedConnection, StalledMessages, TailDelay,
+    FoundedAlone, FoundedTogether, PromotedBySilence, PromotedByRefusals, PromotedByRestart, PromotedByLostMemory,
+    PromotedByOrder, Outbid, PromotedAfterNoAnswer, PromotedByHandover, HandoverAborted, HandoverRefused, SteppedDown,
+    TwoPrimaries, SamePrimaryEpoch, BothSecondary, ChangesLost, SnapshotBegun, SnapshotCut, BacklogOverflow, InStepAgain,
+    StaleEpochHeard, LockWindowHit, CompletedAfterHandover, CommitRefusedAfterFailover,
+    NotReplicatedRefused, NotReplicatedApplied, DurableAnswered, DurableForwarded, Degraded, AnswerWithdrawn,
+    LeaderChanged, Unavailable, ReadFromSecondary, ReadFromPrimary, RetriedAfterUnknown, RetriedOnOtherNode, RetryAnswered,
+    ForwardAnswered, ClientGaveUp, ExecutedAndLost, PrefixCompared,
+    TtlChecked, ExpiredRefused, Tombstoned, Renamed, ConvergedAfterFault, SafeRefused,
+}
+
+const COUNT: usize = Met::ALL.len();
+
+/// Counters over one run or many.
+#[derive(Clone, Debug)]
+pub(crate) struct Coverage {
+    met: [u64; COUNT],
+    pub(crate) events: u64,
+    pub(crate) asks: u64,
+    pub(crate) simulated_ms: u64,
+}
+
+impl Coverage {
+    pub(crate) fn new() -> Self {
+        Self { met: [0; COUNT], events: 0, asks: 0, simulated_ms: 0 }
+    }
+
+    pub(crate) fn met(&mut self, met: Met) {
+        self.met[met as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, more) in self.met.iter_mut().zip(other.met) {
+            *sum += more;
+        }
+        self.events += other.events;
+        self.asks += other.asks;
+        self.simulated_ms += other.simulated_ms;
+    }
+
+    /// What never occurred.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        Met::ALL.iter().filter(|(met, _)| self.met[*met as usize] == 0).map(|(_, name)| *name).collect()
+    }
+
+    pub(crate) fn report(&self) -> String {
+        let mut text = format!("{} events, {} requests\n", self.events, self.asks);
+        for (met, name) in Met::ALL {
+            let _ = writeln!(text, "{name:<28}{:>12}", self.met[*met as usize]);
+        }
+        text
+    }
+}

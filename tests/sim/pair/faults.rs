@@ -1,0 +1,146 @@
+//! What strikes the two machines, and how all of it is healed.
+
+use super::coverage::Met;
+use super::host::Arrival;
+use super::ledger::Wrong;
+use super::net::MS;
+use super::profile::Fault;
+use super::world::{Event, HEALED_MS, World};
+
+impl World {
+    pub(crate) fn flaps(&mut self, left: u32) {
+        if left == 0 || self.healed {
+            return self.heals_cut();
+        }
+        if self.cut == [false; 2] {
+            self.cut([true; 2]);
+            for from in 0..2 {
+                self.will_be_noticed(from, (1, 40));
+            }
+        } else {
+            self.heals_cut();
+        }
+        self.schedule(self.now + 50 * MS, Event::Flaps { left: left - 1 });
+    }
+
+    pub(crate) fn strikes(&mut self) -> Result<(), Wrong> {
+        if self.healed {
+            return Ok(());
+        }
+        let (low, high) = self.profile.fault_every_ms;
+        let at = self.now + self.fault_rng.log_between(low, high) * MS;
+        self.schedule(at, Event::Fault);
+        if self.profile.faults.iter().all(|weight| *weight == 0) {
+            return Ok(());
+        }
+        let fault = Fault::ALL[self.fault_rng.weighted(&self.profile.faults)];
+        let place = self.fault_rng.index(2);
+        self.tell(|_| format!("fault: {fault:?} at {place}"));
+        let (low, high) = self.profile.cut_ms;
+        let cut_until = self.now + self.fault_rng.log_between(low, high) * MS;
+        match fault {
+            Fault::CutBoth => {
+                self.coverage.met(Met::CutBoth);
+                self.cut([true; 2]);
+                self.schedule(cut_until, Event::HealsCut);
+            }
+            Fault::CutOneWay => {
+                self.coverage.met(Met::CutOneWay);
+                self.cut([place == 0, place == 1]);
+                self.schedule(cut_until, Event::HealsCut);
+            }
+            Fault::Flap if self.now < self.flaps_until => {}
+            Fault::Flap => {
+                self.coverage.met(Met::Flap);
+                self.flaps_until = self.now + 2000 * MS;
+                let left = self.fault_rng.between(2, 40) as u32;
+                self.flaps(left);
+            }
+            Fault::Reset => {
+                self.coverage.met(Met::Reset);
+                self.breaks(place)?;
+            }
+            Fault::HalfOpen => {
+                self.coverage.met(Met::HalfOpen);
+                self.links[place].hole = true;
+                self.will_be_noticed(place, self.profile.notice_ms);
+            }
+            Fault::Crash => {
+                self.coverage.met(Met::Crash);
+                self.dies(place, true)?;
+            }
+            Fault::Vanish => {
+                self.coverage.met(Met::Vanish);
+                self.dies(place, false)?;
+            }
+            Fault::CrashBoth => {
+                self.coverage.met(Met::CrashBoth);
+                self.dies(0, true)?;
+                self.dies(1, true)?;
+            }
+            Fault::Pause => {
+                self.coverage.met(Met::Pause);
+                let (low, high) = self.profile.pause_ms;
+                let until = self.now + self.fault_rng.between(low, high) * MS;
+                self.busy(place, until);
+            }
+            Fault::Promote | Fault::Force => {
+                let force = fault == Fault::Force;
+                self.coverage.met(if force { Met::Force } else { Met::Promote });
+                let id = self.next_ask;
+                self.next_ask += 1;
+                let host = &mut self.hosts[place];
+                if host.node.is_some() {
+                    self.promotions.insert(id, (place, host.life, self.now));
+                    self.give(place, Arrival::Promote { id, force })?;
+                }
+            }
+            Fault::GracefulStop => {
+                let host = &mut self.hosts[place];
+                let now = host.clock.read(self.now);
+                if let Some(node) = &mut host.node
+                    && node.begin_handover(now)
+                {
+                    self.coverage.met(Met::GracefulStop);
+                    host.stopping = Some(self.now);
+                }
+            }
+        }
+        for place in 0..2 {
+            let host = &self.hosts[place];
+            let is_over = host.node.as_ref().is_some_and(|node| !node.is_handing_over());
+            if host.stopping.is_some() && is_over {
+                self.dies(place, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn heals(&mut self) -> Result<(), Wrong> {
+        self.healed = true;
+        self.tell(|_| "everything is healed".to_owned());
+        self.heals_cut();
+        for place in 0..2 {
+            if self.links[place].hole {
+                self.breaks(place)?;
+            }
+            if !self.links[place].up {
+                // Not when it would have found the other awake before.
+                self.links[place].generation += 1;
+                let generation = self.links[place].generation;
+                self.schedule(self.now, Event::Dials { from: place, generation });
+            }
+            let host = &mut self.hosts[place];
+            host.stopping = None;
+            if host.node.is_none() {
+                self.starts(place)?;
+            } else if host.busy_until > self.now {
+                host.busy_until = self.now;
+                self.schedule(self.now, Event::Wakes { place });
+            }
+        }
+        self.profile.turn_ns = [5_000; 2];
+        self.schedule(self.now + HEALED_MS * MS, Event::Ends);
+        Ok(())
+    }
+}

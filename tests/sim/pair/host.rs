@@ -1,0 +1,223 @@
+//! One machine of the pair: its clock, its process, what waits for it, and what the node said in one turn.
+
+use crate::rng::Rng;
+use bigbunny::node::request::{LockId, RequestId};
+use bigbunny::node::response::{Answer, Refusal, Response};
+use bigbunny::node::{EntryImage, Event, Node, Outbox, PeerMisbehaved, Role};
+use bigbunny::peer::message::{Message, write_message};
+use bigbunny::time::{Instant, Now, WallTime};
+use std::collections::VecDeque;
+
+/// A clock that drifts and reads in steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    base_ns: u64,
+    start: u64,
+    ppm: i64,
+    step_ns: u64,
+}
+
+impl Clock {
+    pub(crate) fn new(rng: &mut Rng, start: u64, ppm: i64, step_ns: u64) -> Self {
+        Self { base_ns: rng.log_between(1, 1 << 50), start, ppm, step_ns }
+    }
+
+    pub(crate) fn read(&self, now: u64) -> Now {
+        let passed = u128::from(now - self.start) * (1_000_000 + self.ppm) as u128 / 1_000_000;
+        let ns = self.base_ns + passed as u64;
+        let ns = ns / self.step_ns * self.step_ns;
+        Now { monotonic: Instant::from_nanos(ns), wall: WallTime(0) }
+    }
+
+    /// When the clock will read at least this.
+    pub(crate) fn when(&self, at: Instant) -> u64 {
+        let ns = at.as_nanos().div_ceil(self.step_ns).saturating_mul(self.step_ns);
+        let passed = u128::from(ns.saturating_sub(self.base_ns)) * 1_000_000;
+        let passed = passed.div_ceil((1_000_000 + self.ppm) as u128);
+        self.start.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+}
+
+/// What comes to a node.
+#[derive(Clone, Debug)]
+pub(crate) enum Arrival {
+    Request(u64),
+    Closed(u64),
+    PeerUp { incarnation: u64, generation: u64 },
+    PeerDown,
+    PeerRefused,
+    Message { from: u64, bytes: Vec<u8> },
+    Promote { id: u64, force: bool },
+    Timeout,
+}
+
+/// An answer that outlives the call.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) result: Result<Body, Refusal>,
+    pub(crate) ttl_left_ms: Option<u64>,
+    pub(crate) by: Role,
+    pub(crate) degraded: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    Done,
+    StoreId { customer: String },
+    Blob(Vec<u8>),
+    Locked { lock: LockId, body: Vec<u8> },
+    Other,
+}
+
+impl From<&Response<'_>> for Heard {
+    fn from(response: &Response<'_>) -> Self {
+        let result = match &response.result {
+            Err(refusal) => Err(*refusal),
+            Ok(Answer::Done) => Ok(Body::Done),
+            Ok(Answer::StoreId { customer, .. }) => Ok(Body::StoreId { customer: (*customer).to_owned() }),
+            Ok(Answer::Blob(bytes)) => Ok(Body::Blob(bytes.to_vec())),
+            Ok(Answer::Locked { lock, body, .. }) => Ok(Body::Locked { lock: *lock, body: body.to_vec() }),
+            Ok(
+                Answer::Counter { .. }
+                | Answer::Authorized
+                | Answer::Names { .. }
+                | Answer::Deleted { .. }
+                | Answer::Stores(_),
+            ) => Ok(Body::Other),
+        };
+        Self {
+            result,
+            ttl_left_ms: response.facts.map(|facts| facts.ttl_left_ms),
+            by: response.by,
+            degraded: response.degraded,
+        }
+    }
+}
+
+/// A message, and what it answers if it is the answer to a forwarded request.
+pub(crate) struct Sent {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) forwarded: Option<(u64, Heard)>,
+    /// Its place among the answers.
+    pub(crate) order: u32,
+}
+
+/// What a node said.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) answers: Vec<(u64, Heard, u32)>,
+    order: u32,
+    pub(crate) messages: Vec<Sent>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) misbehaved: Option<PeerMisbehaved>,
+}
+
+impl Outbox for Said {
+    fn respond(&mut self, id: RequestId, response: Response<'_>) {
+        self.order += 1;
+        self.answers.push((id.0, Heard::from(&response), self.order));
+    }
+
+    fn send_peer(&mut self, message: Message<'_>) {
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, &message).expect("whatever a node says fits");
+        let forwarded =
+            if let Message::Forwarded { id, response } = &message { Some((*id, Heard::from(response))) } else { None };
+        self.order += 1;
+        self.messages.push(Sent { bytes, forwarded, order: self.order });
+    }
+
+    fn close_peer(&mut self, why: PeerMisbehaved) {
+        self.misbehaved = Some(why);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+/// A machine.
+pub(crate) struct Host {
+    pub(crate) node: Option<Node>,
+    /// Which life of its process this is.
+    pub(crate) life: u64,
+    pub(crate) clock: Clock,
+    /// It does nothing until then.
+    pub(crate) busy_until: u64,
+    pub(crate) inbox: VecDeque<Arrival>,
+    /// Decided before a pause, and not yet sent.
+    pub(crate) unsent: Option<Said>,
+    /// A dead process' port refuses; a dead machine says nothing.
+    pub(crate) refuses: bool,
+    /// The branch of history it is primary of, or follows.
+    pub(crate) branch: Option<usize>,
+    /// The operator ordered it to be primary, whatever the other does.
+    pub(crate) forced: bool,
+    /// Ids of forwarded requests that came to it, and the asks they are.
+    pub(crate) forwarded: std::collections::BTreeMap<u64, u64>,
+    /// It was asked to stop.
+    pub(crate) stopping: Option<u64>,
+    /// By what it was told: in safe mode it may answer changes until then, by its own clock.
+    pub(crate) lease_until: Instant,
+    /// It follows somebody, or has heard of somebody who has data, in this life.
+    pub(crate) knows_of_data: bool,
+    /// The peer's life that it heard that of.
+    pub(crate) knows_from: u64,
+}
+
+/// What two nodes must have in common: the digest of everything but deadlines, with and without locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    pub(crate) all: u64,
+    pub(crate) without_locks: u64,
+}
+
+/// What is in an entry, apart from its name.
+pub(crate) fn content_hash(entry: &EntryImage) -> u64 {
+    let mut hash = Fnv(1);
+    hash.bytes(entry.blob.as_deref().unwrap_or(b"\x00\x01"));
+    hash.word(entry.counter.map_or(0, |counter| counter.value as u64));
+    hash.0
+}
+
+struct Fnv(u64);
+
+impl Fnv {
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.word(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.word(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+    }
+
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
+
+pub(crate) fn digest(image: &[EntryImage]) -> Digest {
+    let mut digest = Digest { all: 0, without_locks: 0 };
+    for entry in image {
+        let mut hash = Fnv(1);
+        hash.bytes(&entry.key.0);
+        hash.bytes(entry.customer.as_bytes());
+        hash.bytes(entry.name.as_deref().unwrap_or("\u{0}").as_bytes());
+        hash.bytes(entry.blob.as_deref().unwrap_or(b"\x00\x01"));
+        if let Some(counter) = entry.counter {
+            hash.word(counter.value as u64);
+        }
+        hash.word(u64::from(entry.is_tombstone));
+        if let Some(etag) = entry.etag {
+            hash.word(etag.version << 8 | u64::from(etag.epoch));
+        }
+        digest.without_locks = digest.without_locks.wrapping_add(hash.0);
+        if let Some(lock) = entry.lock {
+            hash.bytes(&lock.0);
+        }
+        digest.all = digest.all.wrapping_add(hash.0);
+    }
+    digest
+}

@@ -1,0 +1,174 @@
+//! What one run of the pair is like: drawn from its seed, each strength from nothing to its maximum.
+
+use crate::rng::Rng;
+use bigbunny::node::{NodeConfig, OnPeerLoss, PeerConfig};
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// What can go wrong at any moment.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault { $($(#[doc = $doc])* $name,)* }
+
+        impl Fault {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+faults! {
+    /// Nothing passes in either direction.
+    CutBoth,
+    /// Nothing passes in one direction.
+    CutOneWay,
+    /// Cut and healed ten times a second for a while.
+    Flap,
+    /// A connection is reset, and what was on it is lost.
+    Reset,
+    /// A connection swallows what is sent until somebody notices.
+    HalfOpen,
+    /// A process dies; its port refuses connections until it is started again, empty.
+    Crash,
+    /// A machine vanishes without a packet, and comes back empty.
+    Vanish,
+    /// Both processes die within a moment.
+    CrashBoth,
+    /// A process is stopped for a while.
+    Pause,
+    /// The operator asks a node to take over.
+    Promote,
+    /// The operator orders it.
+    Force,
+    /// A process is asked to stop, hands over first, and is started again.
+    GracefulStop,
+}
+
+/// From and to, both included.
+pub(crate) type Range = (u64, u64);
+
+/// One run's parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) safe: bool,
+    pub(crate) replicate_all: bool,
+    pub(crate) backlog_bytes: u64,
+    /// How often each [`Fault`] is drawn; all nothing in a run without faults.
+    pub(crate) faults: Vec<u32>,
+    /// Between faults, in milliseconds.
+    pub(crate) fault_every_ms: Range,
+    /// The fault phase, in milliseconds.
+    pub(crate) fault_phase_ms: u64,
+    /// From one node to the other, in microseconds, each direction alone.
+    pub(crate) delay_us: [Range; 2],
+    /// How many of a thousand messages take up to this long, in microseconds.
+    pub(crate) tail: u64,
+    pub(crate) tail_us: u64,
+    /// How long a cut lasts, and until a connection that is cut is given up, in milliseconds.
+    pub(crate) cut_ms: Range,
+    pub(crate) notice_ms: Range,
+    pub(crate) restart_ms: Range,
+    pub(crate) pause_ms: Range,
+    /// In a hundred thousand events: a pause between what a node decides and what leaves it.
+    pub(crate) mid_pauses: u64,
+    /// In a thousand lost connections: what was on it arrives all the same, later.
+    pub(crate) late: u64,
+    /// Each node's drift in parts per million, and its clock's resolution.
+    pub(crate) drift_ppm: [i64; 2],
+    pub(crate) clock_step_ns: u64,
+    /// In a thousand restarts: the whole machine booted, and its clock begins anew.
+    pub(crate) reboots: u64,
+    /// How long a turn of each node's loop takes, in nanoseconds.
+    pub(crate) turn_ns: [u64; 2],
+    pub(crate) clients: usize,
+    pub(crate) customers: usize,
+    pub(crate) names: u64,
+    pub(crate) think_us: Range,
+    pub(crate) blob_bytes: Range,
+    pub(crate) durable: u64,
+    pub(crate) keyed: u64,
+    pub(crate) impatience: u64,
+    pub(crate) patience_ms: Range,
+    pub(crate) wait_ms: Range,
+    pub(crate) hold_ms: Range,
+    pub(crate) ttl_ms: Range,
+    /// How often each kind of deed is drawn; the order is that of `clients`.
+    pub(crate) deeds: Vec<u32>,
+    pub(crate) lock_timeout_ms: u64,
+}
+
+impl Profile {
+    pub(crate) fn draw(rng: &mut Rng, deeds: usize) -> Self {
+        let strengths = [0, 0, 0, 1, 3, 10];
+        let mut faults: Vec<u32> = Fault::ALL.iter().map(|_| rng.pick(&strengths)).collect();
+        if rng.one_in(5) {
+            // One fault alone.
+            let alone = rng.index(faults.len());
+            faults.iter_mut().for_each(|weight| *weight = 0);
+            faults[alone] = 1;
+        }
+        let fault_every_ms = rng.log_between(20, 8000);
+        let mut delay = || (50, rng.log_between(60, 100_000));
+        let delay_us = [delay(), delay()];
+        let mut drift = || match rng.below(3) {
+            0 => 0,
+            1 => rng.between(0, 2000) as i64 - 1000,
+            _ => rng.between(0, 20_000) as i64 - 10_000,
+        };
+        let drift_ppm = [drift(), drift()];
+        let think = rng.log_between(500, 500_000);
+        Self {
+            safe: rng.one_in(3),
+            replicate_all: rng.one_in(8),
+            backlog_bytes: rng.pick(&[256 << 10, 256 << 10, 1 << 20, 16 << 20]),
+            faults,
+            fault_every_ms: (1, fault_every_ms),
+            fault_phase_ms: rng.between(5_000, 60_000),
+            delay_us,
+            tail: rng.pick(&[0, 0, 0, 1, 20]),
+            tail_us: rng.log_between(1000, 5_000_000),
+            cut_ms: (1, rng.log_between(10, 12_000)),
+            notice_ms: (10, rng.log_between(20, 10_000)),
+            restart_ms: (0, rng.log_between(1, 10_000)),
+            pause_ms: (1, rng.log_between(2, 30_000)),
+            mid_pauses: rng.pick(&[0, 0, 10, 200]),
+            late: rng.pick(&[0, 0, 300, 1000]),
+            drift_ppm,
+            clock_step_ns: rng.pick(&[1, 1, 1000, 1_000_000, 15_600_000]),
+            reboots: rng.pick(&[0, 500]),
+            turn_ns: [rng.pick(&[5_000, 20_000, 1_000_000, 10_000_000]), rng.pick(&[5_000, 20_000, 1_000_000])],
+            clients: rng.log_between(1, 16) as usize,
+            customers: rng.between(1, 2) as usize,
+            names: rng.log_between(1, 8),
+            think_us: (100, think),
+            blob_bytes: (0, if rng.one_in(4) { rng.log_between(1, 60_000) } else { 32 }),
+            durable: rng.pick(&[0, 0, 200, 1000]),
+            keyed: rng.pick(&[0, 500, 1000]),
+            impatience: rng.pick(&[0, 100, 500]),
+            patience_ms: (1, rng.log_between(2, 20_000)),
+            wait_ms: (1, rng.log_between(2, 4000)),
+            hold_ms: (1, rng.log_between(2, 3000)),
+            ttl_ms: (1, rng.log_between(2, 60_000)),
+            deeds: (0..deeds).map(|_| rng.pick(&[0, 1, 1, 4])).collect(),
+            lock_timeout_ms: rng.pick(&[500, 500, 3000]),
+        }
+    }
+
+    pub(crate) fn config(&self, place: usize) -> NodeConfig {
+        let ids = ["a", "b"];
+        let peer = PeerConfig {
+            own_id: ids[place].into(),
+            peer_id: ids[1 - place].into(),
+            heartbeat_interval_ms: 200,
+            lease_ms: 2000,
+            grace_ms: 2000,
+            on_peer_loss: if self.safe { OnPeerLoss::Safe } else { OnPeerLoss::Available },
+            replicate_all: self.replicate_all,
+            backlog_limit_bytes: self.backlog_bytes,
+        };
+        NodeConfig {
+            rate_limit_per_second: 0,
+            lock_timeout_ms: self.lock_timeout_ms,
+            peer: Some(peer),
+            ..NodeConfig::default()
+        }
+    }
+}

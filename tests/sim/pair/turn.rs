@@ -1,0 +1,246 @@
+//! One turn of a node's loop: what comes to it is told to it, what it says is looked at and leaves it.
+
+use super::clients::Ask;
+use super::coverage::Met;
+use super::host::{Arrival, Heard, Host, Said, Sent};
+use super::ledger::{Done, Wrong};
+use super::net::MS;
+use super::world::World;
+use bigbunny::node::request::{ConnectionId, RequestId};
+use bigbunny::node::response::Refusal;
+use bigbunny::node::{Input, NodeStatus, Role};
+use bigbunny::peer::message::{Message, read_message};
+use bigbunny::time::Instant;
+use std::time::Duration;
+
+impl World {
+    /// One turn of a node's loop.
+    pub(crate) fn process(&mut self, place: usize, arrival: Arrival) -> Result<(), Wrong> {
+        let turn_ns = self.profile.turn_ns[place];
+        self.tell(|world| world.describe(place, &arrival));
+        let host = &mut self.hosts[place];
+        let now = host.clock.read(self.now);
+        let node = host.node.as_mut().expect("only what lives is told");
+        let before = node.status();
+        let mut said = Said::default();
+        let mut heard_changes = None;
+        let mut heard_stream = None;
+        match &arrival {
+            Arrival::Request(ask) => {
+                let ask = &self.asks[ask];
+                let operation = ask.operation();
+                let request = ask.request(operation);
+                node.handle(now, Input::Request { id: RequestId(ask.id), request }, &mut said);
+            }
+            Arrival::Closed(connection) => {
+                let connection = ConnectionId(*connection);
+                node.handle(now, Input::ConnectionClosed { connection }, &mut said);
+            }
+            Arrival::PeerUp { incarnation, generation } => {
+                // Only from now on can it send on it.
+                self.links[place].is_known = self.links[place].generation == *generation;
+                node.handle(now, Input::PeerUp { incarnation: *incarnation }, &mut said);
+            }
+            Arrival::PeerDown => node.handle(now, Input::PeerDown, &mut said),
+            Arrival::PeerRefused => node.handle(now, Input::PeerRefused, &mut said),
+            Arrival::Promote { id, force } => {
+                node.handle(now, Input::Promote { id: RequestId(*id), force: *force }, &mut said);
+            }
+            Arrival::Timeout => node.handle(now, Input::Timeout, &mut said),
+            Arrival::Message { from, bytes } => {
+                let message = read_message(bytes).expect("what was written reads back");
+                match &message {
+                    Message::Changes { epoch, .. } => heard_changes = Some((*epoch, *from)),
+                    Message::Begin { epoch, primary, number, .. } | Message::Resume { epoch, primary, number, .. } => {
+                        heard_stream = Some((*epoch, *primary, *number));
+                    }
+                    Message::Status { role: Role::Primary | Role::Secondary, .. } | Message::Heartbeat { .. }
+                        if before.role == Role::Joining =>
+                    {
+                        (host.knows_of_data, host.knows_from) = (true, *from);
+                    }
+                    Message::Forward { id, request } => {
+                        host.forwarded.insert(*id, request.connection.0);
+                    }
+                    Message::Ack { epoch, heartbeat_sent_at_ns, .. }
+                        if *epoch == before.epoch && before.role == Role::Primary && *heartbeat_sent_at_ns > 0 =>
+                    {
+                        let until = Instant::from_nanos(*heartbeat_sent_at_ns) + Duration::from_millis(2000);
+                        host.lease_until = host.lease_until.max(until);
+                    }
+                    Message::HandoverDone { .. } => {
+                        // It has just been acknowledged to the old primary, which will wait for longer than a lease.
+                        host.lease_until = host.lease_until.max(now.monotonic + Duration::from_millis(2000));
+                    }
+                    Message::Status { .. }
+                    | Message::Join { .. }
+                    | Message::Heartbeat { .. }
+                    | Message::Ack { .. }
+                    | Message::Handover { .. }
+                    | Message::HandoverRefused { .. }
+                    | Message::Forwarded { .. }
+                    | Message::ConnectionClosed { .. } => {}
+                }
+                if let Some(epoch) = message_epoch(&message) {
+                    if epoch < before.epoch {
+                        self.coverage.met(Met::StaleEpochHeard);
+                    }
+                    if let Some(branch) = self.ledger.find(epoch, *from) {
+                        self.ledger.branches[branch].was_heard = true;
+                    }
+                }
+                node.handle(now, Input::PeerMessage { incarnation: *from, message }, &mut said);
+            }
+        }
+        node.handle(now, Input::EndOfTurn, &mut said);
+        let after = node.status();
+        self.trace.word(self.now);
+        self.trace.word(after.changes);
+        self.has_become(place, &before, &after, &said)?;
+        let host = &mut self.hosts[place];
+        if matches!(arrival, Arrival::Promote { force: true, .. }) && after.role == Role::Primary {
+            host.forced = true;
+        }
+        if let Some((epoch, owner, number)) = heard_stream
+            && after.role != Role::Primary
+            && (after.epoch, after.changes) == (epoch, number)
+        {
+            host.branch = self.ledger.find(epoch, owner);
+        }
+        if let Some((epoch, owner)) = heard_changes
+            && after.role != Role::Primary
+            && after.changes > before.changes
+        {
+            host.branch = self.ledger.find(epoch, owner);
+        }
+        self.looks_at(place, &before, &after)?;
+        self.was_done(place, &before, &after, &said)?;
+        self.busy(place, self.now + turn_ns);
+        if self.fault_rng.below(100_000) < self.profile.mid_pauses && !self.healed {
+            self.coverage.met(Met::MidPause);
+            let (low, high) = self.profile.pause_ms;
+            let until = self.now + self.fault_rng.between(low, high) * MS;
+            self.tell(|_| format!("{place} is stopped before it answers, until {:.6}", until as f64 / 1e9));
+            self.busy(place, until);
+            self.hosts[place].unsent = Some(said);
+            return Ok(());
+        }
+        self.leaves(place, said)
+    }
+
+    /// What was carried out in this turn.
+    pub(crate) fn was_done(
+        &mut self,
+        place: usize,
+        before: &NodeStatus,
+        after: &NodeStatus,
+        said: &Said,
+    ) -> Result<(), Wrong> {
+        if before.role != Role::Primary && after.role != Role::Primary {
+            return Ok(());
+        }
+        let Some(branch) = self.hosts[place].branch else { return Ok(()) };
+        let was = if before.role == Role::Primary { before.changes } else { after.changes.min(before.changes) };
+        let done = Done { branch, before: was, after: after.changes, at: self.now, durable: false };
+        let forwarded = |sent: &Sent| {
+            let (forward, heard) = sent.forwarded.as_ref()?;
+            Some((sent.order, *self.hosts[place].forwarded.get(forward)?, heard.clone()))
+        };
+        let mut all: Vec<(u32, u64, Heard)> = said.messages.iter().filter_map(forwarded).collect();
+        all.extend(said.answers.iter().map(|(id, heard, order)| (*order, *id, heard.clone())));
+        all.sort_unstable_by_key(|(order, ..)| *order);
+        for (_, id, heard) in all {
+            if heard.result.is_ok() && self.asks.contains_key(&id) {
+                self.was_carried_out(id, &heard, done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node has decided leaves it.
+    pub(crate) fn leaves(&mut self, place: usize, said: Said) -> Result<(), Wrong> {
+        let host = &self.hosts[place];
+        let Some(node) = &host.node else { return Ok(()) };
+        let now = host.clock.read(self.now);
+        let (incarnation, may_answer) = (node.incarnation(), node.may_answer_changes(now));
+        let is_primary = node.role() == Role::Primary;
+        let lease_holds = host.forced || host.lease_until > now.monotonic;
+        for sent in said.messages {
+            let is_change = sent.forwarded.as_ref().is_some_and(|(forward, heard)| {
+                let ask = host_ask(&self.hosts[place], *forward).and_then(|id| self.asks.get(&id));
+                heard.result.is_ok() && heard.by == Role::Primary && ask.is_some_and(|ask| ask.is_change())
+            });
+            if is_change && self.profile.safe && !may_answer {
+                // The shell asks again before it sends, and says that nobody knows.
+                self.coverage.met(Met::AnswerWithdrawn);
+                continue;
+            }
+            if is_change && self.profile.safe && is_primary && !lease_holds {
+                return Err(format!("no-answer-without-lease: node {place} answers the other's client"));
+            }
+            self.send(place, incarnation, sent.bytes);
+        }
+        for (id, mut heard, _) in said.answers {
+            if self.promotions.remove(&id).is_some() {
+                self.tell(|_| format!("{place}: promotion {id} {:?}", heard.result));
+                if heard.result.is_err() {
+                    self.coverage.met(Met::HandoverRefused);
+                }
+                continue;
+            }
+            let is_change = self.asks.get(&id).is_some_and(Ask::is_change) && heard.result.is_ok();
+            if is_change && self.profile.safe && is_primary {
+                if !may_answer {
+                    self.coverage.met(Met::AnswerWithdrawn);
+                    heard.result = Err(Refusal::NotReplicated { applied: true });
+                } else if !lease_holds {
+                    return Err(format!("no-answer-without-lease: node {place} answers {id}"));
+                }
+            }
+            self.is_answered(place, id, heard)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn describe(&self, place: usize, arrival: &Arrival) -> String {
+        match arrival {
+            Arrival::Message { bytes, .. } => {
+                let message = read_message(bytes).expect("what was written reads back");
+                if let Message::Changes { epoch, first_number, count, .. } = message {
+                    format!("{place} <- changes {first_number} +{count} of epoch {epoch}")
+                } else {
+                    format!("{place} <- {message:?}")
+                }
+            }
+            Arrival::Request(id) => format!("{place} <- request {id} {:?}", self.asks[id].act),
+            Arrival::Closed(_)
+            | Arrival::PeerUp { .. }
+            | Arrival::PeerDown
+            | Arrival::PeerRefused
+            | Arrival::Promote { .. }
+            | Arrival::Timeout => format!("{place} <- {arrival:?}"),
+        }
+    }
+}
+
+fn host_ask(host: &Host, forward: u64) -> Option<u64> {
+    host.forwarded.get(&forward).copied()
+}
+
+fn message_epoch(message: &Message<'_>) -> Option<u32> {
+    match message {
+        Message::Status { epoch, .. }
+        | Message::Begin { epoch, .. }
+        | Message::Resume { epoch, .. }
+        | Message::Changes { epoch, .. }
+        | Message::Heartbeat { epoch, .. }
+        | Message::Ack { epoch, .. }
+        | Message::Handover { epoch }
+        | Message::HandoverDone { epoch, .. }
+        | Message::HandoverRefused { epoch } => Some(*epoch),
+        Message::Join { .. }
+        | Message::Forward { .. }
+        | Message::Forwarded { .. }
+        | Message::ConnectionClosed { .. } => None,
+    }
+}
