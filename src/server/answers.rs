@@ -28,6 +28,7 @@ impl Server {
             limits_met: &mut self.limits_met,
             peer: self.peer.as_mut().map(|peer| &mut peer.outgoing),
             log: &mut self.log,
+            service_manager: &mut self.service_manager,
         };
         (&mut self.node, replies)
     }

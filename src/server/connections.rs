@@ -8,7 +8,7 @@ use super::connection::{Connection, Owed};
 use super::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
 use super::peer::{Outgoing, log_event};
 use super::stream::Stream;
-use super::systemd;
+use super::systemd::ServiceManager;
 use crate::api;
 use crate::http::{HttpDate, ReplyFrame};
 use crate::log::Log;
@@ -236,6 +236,8 @@ pub(super) struct Replies<'s> {
     pub(super) peer: Option<&'s mut Outgoing>,
     /// For events.
     pub(super) log: &'s mut Log,
+    /// For changes of the role.
+    pub(super) service_manager: &'s mut ServiceManager,
 }
 
 /// How many requests met which limit of the node since the log was told.
@@ -315,7 +317,7 @@ impl Outbox for Replies<'_> {
     fn event(&mut self, event: Event) {
         log_event(self.log, self.now, event);
         if let Event::RoleChanged { role } = event {
-            systemd::notify_status(role_name(role));
+            self.service_manager.is_now(role_name(role).to_owned());
         }
     }
 }

@@ -67,6 +67,7 @@ use self::signals::Signals;
 use self::socket_file::ListenError;
 use self::stop::Stopping;
 use self::stream::Stream;
+use self::systemd::ServiceManager;
 use crate::api::{ApiError, Code, Settings, write_api_error};
 use crate::config::Config;
 use crate::http::{HeadLimits, HttpDate};
@@ -150,7 +151,7 @@ struct Server {
     limits_met: LimitsMet,
     longest_turn: Duration,
     turn_ended: Instant,
-    watchdog: Option<(Duration, Instant)>,
+    service_manager: ServiceManager,
     /// A stop was asked for, and the other node is taking over before it.
     handing_over: bool,
     stopping: Option<Stopping>,
@@ -248,7 +249,7 @@ impl Server {
             limits_met: LimitsMet::default(),
             longest_turn: Duration::ZERO,
             turn_ended: now.monotonic,
-            watchdog: systemd::watchdog_interval().map(|interval| (interval, now.monotonic + interval)),
+            service_manager: ServiceManager::from_env(now.monotonic),
             handing_over: false,
             stopping: None,
             config,
@@ -269,7 +270,7 @@ impl Server {
             ("pid", Value::Number(u64::from(std::process::id()))),
         ];
         self.log.info(now, "started", &fields);
-        systemd::notify_ready(role);
+        self.service_manager.is_ready(role.to_owned());
     }
 
     /// One turn. Says whether there is to be another.
@@ -301,12 +302,7 @@ impl Server {
             self.log.warn(now, event, &[("refused", Value::Number(refused))]);
         }
         self.log.close_windows(now);
-        if let Some((interval, due)) = &mut self.watchdog
-            && *due <= now.monotonic
-        {
-            systemd::notify_watchdog();
-            *due = now.monotonic + *interval;
-        }
+        self.service_manager.on_end_of_turn(now.monotonic);
         // A timer that outlived its connection would be a leak.
         assert!(self.timers.len() <= self.connections.len(), "every timer belongs to a connection");
         self.turn_ended = clock::monotonic();
@@ -327,7 +323,7 @@ impl Server {
             self.accept_paused_until,
             self.peer.as_ref().and_then(PeerSockets::next_deadline),
             self.log.next_deadline(),
-            self.watchdog.map(|(_, due)| due),
+            self.service_manager.next_deadline(),
             self.stopping.as_ref().map(Stopping::deadline),
         ]);
         due.map_or(SLEEP_MAX, |due| due.since(self.turn_ended)).min(SLEEP_MAX)

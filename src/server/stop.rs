@@ -3,7 +3,6 @@
 use super::Server;
 use super::connection::Stage;
 use super::limits::{STOP_ACCEPT_ROUNDS_MAX, STOP_TIME_MAX};
-use super::systemd;
 use crate::log::Value;
 use crate::node::request::ConnectionId;
 use crate::store_id::MasterKey;
@@ -68,7 +67,7 @@ impl Server {
     /// or, if it is idle, at once.
     fn begin_stop(&mut self, now: Now) {
         self.log.info(now, "stopping", &[("connections", Value::Number(self.connections.open_count() as u64))]);
-        systemd::notify_stopping();
+        self.service_manager.is_stopping();
         // Those who wait at a socket that was passed in are left to the next daemon that it is passed to. From one of our own
         // the file goes first, so that nobody joins the line any more; then those who stand in it are still served.
         self.listeners.retain_mut(|listener| {

@@ -1,10 +1,9 @@
-//! The daemon's start and end: its socket files, signals, the service manager, and what it inherits.
+//! The daemon's start and end: its socket files, signals, and what it inherits.
 
 use std::fs;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -238,80 +237,6 @@ fn a_customers_own_socket_is_that_customers_alone() {
     assert_eq!(ask("POST /internal/promote HTTP/1.1\r\nHost: a\r\n\r\n").status, 403);
     let main = daemon.ask(b"GET /api/v1/named/s HTTP/1.1\r\nHost: a\r\nX-Customer-ID: acme\r\n\r\n");
     assert_eq!(main.body, b"x");
-}
-
-/// Runs `bbd` with a socket as descriptor 3, as a service manager does.
-fn activated(dir: &TempDir, listener: &UnixListener) -> Command {
-    let bbd = Daemon::command_in(dir);
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"]);
-    command.arg(bbd.get_program()).args(bbd.get_args());
-    command.stdin(OwnedFd::from(listener.try_clone().unwrap())).stderr(Daemon::log_in(dir));
-    command
-}
-
-#[test]
-fn a_socket_passed_in_is_used_instead_of_its_own() {
-    let dir = TempDir::new();
-    let path = Daemon::socket_in(&dir);
-    let listener = UnixListener::bind(&path).unwrap();
-    let command = activated(&dir, &listener);
-    // A client that came before the daemon is served by it.
-    let mut early = Connection::new(std::os::unix::net::UnixStream::connect(&path).unwrap());
-    early.send(HEALTHZ);
-    let daemon = Daemon::run(dir, command);
-    assert_eq!(early.answer(false).unwrap().unwrap().status, 200);
-    // A client that comes with the end is left to the next one.
-    daemon.freeze();
-    let mut late = Connection::new(std::os::unix::net::UnixStream::connect(&path).unwrap());
-    late.send(HEALTHZ);
-    daemon.signal(Signal::TERM);
-    daemon.signal(Signal::CONT);
-    let (status, dir) = daemon.wait();
-    assert_eq!(status.code(), Some(0));
-    assert!(is_socket(&path), "it is not ours to remove");
-    let command = activated(&dir, &listener);
-    let next = Daemon::run(dir, command);
-    let answer = late.answer(false).unwrap().unwrap();
-    assert_eq!((answer.status, answer.closes()), (200, false));
-    drop(next);
-}
-
-#[test]
-fn what_is_passed_in_must_be_a_socket() {
-    let dir = TempDir::new();
-    let bbd = Daemon::command_in(&dir);
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"]);
-    let output = command.arg(bbd.get_program()).args(bbd.get_args()).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("LISTEN_FDS"), "{output:?}");
-}
-
-#[test]
-fn the_service_manager_hears_of_start_life_and_end() {
-    let dir = TempDir::new();
-    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let daemon = Daemon::start_in(dir, |command| {
-        command.env("NOTIFY_SOCKET", manager.local_addr().unwrap().as_pathname().unwrap());
-        command.env("WATCHDOG_USEC", "200000");
-    });
-    let next = || {
-        let mut bytes = [0; 256];
-        let length = manager.recv(&mut bytes).expect("a notification");
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
-    };
-    assert!(next().contains("READY=1"));
-    let started = Instant::now();
-    for _ in 0..5 {
-        assert!(next().contains("WATCHDOG=1"));
-    }
-    let took = started.elapsed();
-    assert!((Duration::from_millis(300)..Duration::from_millis(1500)).contains(&took), "five in {took:?}");
-    daemon.signal(Signal::TERM);
-    while !next().contains("STOPPING=1") {}
-    assert_eq!(daemon.wait().0.code(), Some(0));
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod http_profile;
 mod lifecycle;
 mod manual;
 mod peer_link;
+mod service_manager;
 mod support;
