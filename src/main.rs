@@ -46,6 +46,7 @@ fn ended(outcome: Outcome) -> u8 {
 
 /// Runs the daemon: 0 is a clean stop, 1 a failure while it ran, 2 a configuration that is wrong.
 fn daemon(args: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>) -> u8 {
+    server::seal_memory();
     let config = match config::parse_or_help(args, env) {
         Ok(Parsed::Config(config)) => *config,
         Ok(Parsed::Help) => return command(vec!["help".into()], env),

@@ -32,8 +32,45 @@ pub struct ShellStatus<'s> {
     pub longest_turn: Duration,
     /// What it is compared with when something happened.
     pub now: Instant,
+    /// What the process has given up.
+    pub sandbox: Sandbox,
     /// Of the other node, if there is one.
     pub peer: Option<&'s PeerStatus>,
+}
+
+/// How much of a protection is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// All of it.
+    On,
+    /// What an older kernel has of it.
+    Partial,
+    /// Nothing: the kernel, or what runs the daemon, does not allow it.
+    Unavailable,
+    /// Nothing: `--no-sandbox`.
+    Off,
+}
+
+impl Protection {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Partial => "partial",
+            Self::Unavailable => "unavailable",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What the process has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// System calls.
+    pub seccomp: Protection,
+    /// Files and ports.
+    pub landlock: Protection,
 }
 
 /// What the shell knows of the other node.
@@ -88,6 +125,8 @@ struct Status {
     connections: u64,
     replication_lag_ms: u64,
     lock_count: u64,
+    seccomp: String,
+    landlock: String,
 }
 
 /// The JSON of `/status`. A primary has just heard of its leader, which it is itself.
@@ -116,6 +155,8 @@ pub fn status_json(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
         connections: shell.connections,
         replication_lag_ms: shell.peer.map_or(0, |peer| peer.lag.as_millis() as u64),
         lock_count: node.locks,
+        seccomp: shell.sandbox.seccomp.name().to_owned(),
+        landlock: shell.sandbox.landlock.name().to_owned(),
     };
     let mut json = status.serialize_json();
     json.push('\n');
@@ -186,6 +227,9 @@ pub fn metrics_text(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
         "",
         &shell.longest_turn.as_secs_f64(),
     );
+    let sandbox = shell.sandbox;
+    let protections = format!("{{landlock=\"{}\",seccomp=\"{}\"}}", sandbox.landlock.name(), sandbox.seccomp.name());
+    add("bbd_sandbox_info", Kind::Gauge, "How far the process has confined itself; always 1.", &protections, &1);
     let Some(peer) = shell.peer else { return page };
     let id = format!("{{peer=\"{}\"}}", peer.host_id);
     add(

@@ -492,6 +492,13 @@ pub const FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "no-sandbox",
+        help: "Keep all system calls and files within reach, for debuggers and profilers",
+        set: |config, value| put(&mut config.no_sandbox, values::switch(value)),
+        show: |config| config.no_sandbox.to_string(),
+        ..PLAIN
+    },
+    Flag {
         name: "check-config",
         help: "Validate everything, print the result without secrets, and exit",
         set: |config, value| put(&mut config.check_config, values::switch(value)),

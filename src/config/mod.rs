@@ -12,7 +12,7 @@ pub mod values;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log;
@@ -98,6 +98,8 @@ pub struct Config {
     pub log_level: log::Level,
     /// `--log-format`
     pub log_format: log::Format,
+    /// `--no-sandbox`
+    pub no_sandbox: bool,
     /// `--check-config`: print [`Config::report`] and exit
     pub check_config: bool,
     /// What an operator should hear at the start, one sentence each, without secrets.
@@ -256,6 +258,7 @@ impl Config {
             disable_site_verification: false,
             log_level: log::Level::default(),
             log_format: log::Format::default(),
+            no_sandbox: false,
             check_config: false,
             warnings: Vec::new(),
             given: GivenSecrets::default(),
@@ -398,6 +401,10 @@ impl Config {
             );
         }
         self.collect_peer_warnings();
+        if self.no_sandbox {
+            self.warnings
+                .push("--no-sandbox: a fault in the daemon would give away all that its user may do".to_owned());
+        }
         if self.disable_site_verification {
             self.warnings
                 .push("--disable-site-verification: store ids of other sites with the same key open here".to_owned());
@@ -424,6 +431,12 @@ impl Config {
     /// As at the start; nothing has changed then.
     pub fn read_secrets_again(&self) -> Result<Secrets, ConfigError> {
         self.places.read()
+    }
+
+    /// The files that [`Self::read_secrets_again`] reads.
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<&Path> {
+        self.places.files()
     }
 
     /// The part of the node. The rest is the shell's and the API's.

@@ -84,9 +84,13 @@ impl Place {
 
     /// The file it is in, if it is in one.
     pub(super) fn file(&self) -> Option<String> {
+        self.path().map(|path| path.display().to_string())
+    }
+
+    fn path(&self) -> Option<&Path> {
         match self {
             Self::Given(..) => None,
-            Self::File(_, path) | Self::Credential(path) => Some(path.display().to_string()),
+            Self::File(_, path) | Self::Credential(path) => Some(path),
         }
     }
 
@@ -118,6 +122,11 @@ pub(super) struct SecretPlaces {
 }
 
 impl SecretPlaces {
+    /// Every file that is read.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        [&self.store_keys, &self.internal_token].into_iter().flatten().filter_map(Place::path).collect()
+    }
+
     /// Reads and checks everything.
     pub(super) fn read(&self) -> Result<Secrets, ConfigError> {
         let store_keys = self.read_store_keys()?;

@@ -86,6 +86,7 @@ impl Server {
             connections_rejected_total: self.rejected_total,
             memory_limit_bytes: fixed.memory_limit_bytes,
             longest_turn: self.longest_turn,
+            sandbox: self.sandbox,
             peer: peer.as_ref(),
         };
         self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &node, &shell));

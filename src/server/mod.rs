@@ -36,12 +36,15 @@ mod intake;
 mod limits;
 mod listener;
 mod peer;
+mod sandbox;
 mod signals;
 mod socket_file;
 mod stop;
 mod stream;
 mod systemd;
 mod visit;
+
+pub use self::sandbox::seal_memory;
 
 use std::fmt;
 use std::io;
@@ -74,7 +77,7 @@ use crate::http::{HeadLimits, HttpDate};
 use crate::log::{Log, Value};
 use crate::node::Node;
 use crate::node::request::ConnectionId;
-use crate::status::role_name;
+use crate::status::{Sandbox, role_name};
 use crate::store_id::{KeyError, KeyRing};
 use crate::time::{Instant, Now};
 use crate::wheel::Timers;
@@ -152,6 +155,8 @@ struct Server {
     longest_turn: Duration,
     turn_ended: Instant,
     service_manager: ServiceManager,
+    /// What the process has given up.
+    sandbox: Sandbox,
     /// A stop was asked for, and the other node is taking over before it.
     handing_over: bool,
     stopping: Option<Stopping>,
@@ -250,6 +255,7 @@ impl Server {
             longest_turn: Duration::ZERO,
             turn_ended: now.monotonic,
             service_manager: ServiceManager::from_env(now.monotonic),
+            sandbox: sandbox::confine(&config),
             handing_over: false,
             stopping: None,
             config,
@@ -268,6 +274,8 @@ impl Server {
             ("uds", Value::Text(&uds)),
             ("role", Value::Text(role)),
             ("pid", Value::Number(u64::from(std::process::id()))),
+            ("seccomp", Value::Text(self.sandbox.seccomp.name())),
+            ("landlock", Value::Text(self.sandbox.landlock.name())),
         ];
         self.log.info(now, "started", &fields);
         self.service_manager.is_ready(role.to_owned());

@@ -9,5 +9,6 @@ mod http_profile;
 mod lifecycle;
 mod manual;
 mod peer_link;
+mod sandbox;
 mod service_manager;
 mod support;

@@ -7,7 +7,7 @@ use crate::json::CounterBodyMistake;
 use crate::node::request::{Counter, Etag};
 use crate::node::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
 use crate::node::{NodeStatus, Role};
-use crate::status::ShellStatus;
+use crate::status::{Protection, Sandbox, ShellStatus};
 use crate::time::{Instant, WallTime};
 
 const FRAME: ReplyFrame = ReplyFrame { version: Version::Http11, head_only: false, close: false };
@@ -344,6 +344,7 @@ fn pages() {
         memory_limit_bytes: 11,
         longest_turn: std::time::Duration::from_micros(1500),
         now: Instant::from_millis(20_000),
+        sandbox: Sandbox { seccomp: Protection::On, landlock: Protection::Unavailable },
         peer: None,
     };
     let page = |page| {
@@ -362,7 +363,8 @@ fn pages() {
         .to_owned()
         + r#""store_count":5,"memory_usage":6,"tombstone_count":0,"peers":{},"queue_length":0,"registry_count":0,"#
         + r#""registry_queue_length":0,"registry_states":{},"replication_fail_count":0,"last_replication_fail":"","#
-        + r#""version":"1.2.3","uptime_seconds":1,"customer_count":0,"connections":9,"replication_lag_ms":0,"lock_count":7}"#;
+        + r#""version":"1.2.3","uptime_seconds":1,"customer_count":0,"connections":9,"replication_lag_ms":0,"lock_count":7,"#
+        + r#""seccomp":"on","landlock":"unavailable"}"#;
     assert_eq!(status.split_once("\r\n\r\n").unwrap().1, expected + "\n");
     let metrics = page(Page::Metrics);
     assert!(metrics.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
