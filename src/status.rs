@@ -34,6 +34,12 @@ pub struct ShellStatus<'s> {
     pub now: Instant,
     /// What the process has given up.
     pub sandbox: Sandbox,
+    /// The process.
+    pub pid: u32,
+    /// The id of the key that new store ids are made with.
+    pub store_key: &'s str,
+    /// What was warned about at the start.
+    pub warnings: &'s [String],
     /// Of the other node, if there is one.
     pub peer: Option<&'s PeerStatus>,
 }
@@ -127,6 +133,9 @@ struct Status {
     lock_count: u64,
     seccomp: String,
     landlock: String,
+    pid: u32,
+    store_key: String,
+    warnings: Vec<String>,
 }
 
 /// The JSON of `/status`. A primary has just heard of its leader, which it is itself.
@@ -157,6 +166,9 @@ pub fn status_json(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
         lock_count: node.locks,
         seccomp: shell.sandbox.seccomp.name().to_owned(),
         landlock: shell.sandbox.landlock.name().to_owned(),
+        pid: shell.pid,
+        store_key: shell.store_key.to_owned(),
+        warnings: shell.warnings.to_vec(),
     };
     let mut json = status.serialize_json();
     json.push('\n');

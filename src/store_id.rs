@@ -288,6 +288,12 @@ impl KeyRing {
         Ok(())
     }
 
+    /// The id of the key that new store ids are made with.
+    #[must_use]
+    pub fn current_id(&self) -> &str {
+        &self.keys.keys[self.keys.current].id
+    }
+
     /// Appends the id of a customer's store to `out`, sealed with the current key. Allocates nothing if `out` has
     /// [`MAX_STORE_ID_CHARS`] to spare and the customer's key is cached.
     pub fn seal(&mut self, customer: &str, key: &StoreKey, out: &mut Vec<u8>) {

@@ -76,6 +76,7 @@ impl Server {
         let fixed = Rc::clone(&self.fixed);
         let node = self.node.status();
         let peer = self.peer.as_ref().map(|peer| peer.status(now.monotonic));
+        let store_key = self.keyring.current_id().to_owned();
         let shell = ShellStatus {
             now: now.monotonic,
             version: env!("CARGO_PKG_VERSION"),
@@ -87,6 +88,9 @@ impl Server {
             memory_limit_bytes: fixed.memory_limit_bytes,
             longest_turn: self.longest_turn,
             sandbox: self.sandbox,
+            pid: std::process::id(),
+            store_key: &store_key,
+            warnings: &fixed.warnings,
             peer: peer.as_ref(),
         };
         self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &node, &shell));

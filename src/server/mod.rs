@@ -123,6 +123,7 @@ struct Fixed {
     host_id: String,
     site: String,
     memory_limit_bytes: u64,
+    warnings: Vec<String>,
 }
 
 /// The daemon.
@@ -230,6 +231,7 @@ impl Server {
             host_id: config.host_id.clone(),
             site: config.site.clone(),
             memory_limit_bytes: config.memory_limit_bytes,
+            warnings: config.warnings.clone(),
         };
         let mut server = Self {
             fixed: Rc::new(fixed),

@@ -345,6 +345,9 @@ fn pages() {
         longest_turn: std::time::Duration::from_micros(1500),
         now: Instant::from_millis(20_000),
         sandbox: Sandbox { seccomp: Protection::On, landlock: Protection::Unavailable },
+        pid: 12,
+        store_key: "20260101",
+        warnings: &["a \"b\"".to_owned()],
         peer: None,
     };
     let page = |page| {
@@ -364,7 +367,8 @@ fn pages() {
         + r#""store_count":5,"memory_usage":6,"tombstone_count":0,"peers":{},"queue_length":0,"registry_count":0,"#
         + r#""registry_queue_length":0,"registry_states":{},"replication_fail_count":0,"last_replication_fail":"","#
         + r#""version":"1.2.3","uptime_seconds":1,"customer_count":0,"connections":9,"replication_lag_ms":0,"lock_count":7,"#
-        + r#""seccomp":"on","landlock":"unavailable"}"#;
+        + r#""seccomp":"on","landlock":"unavailable","#
+        + r#""pid":12,"store_key":"20260101","warnings":["a \"b\""]}"#;
     assert_eq!(status.split_once("\r\n\r\n").unwrap().1, expected + "\n");
     let metrics = page(Page::Metrics);
     assert!(metrics.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
