@@ -253,6 +253,9 @@ impl Node {
         {
             return;
         }
+        // Whatever is still withheld had no lease when it was acknowledged, and nobody will look at it here again.
+        self.refuse_withheld(outbox);
+        let peering = self.peering.as_mut().expect("only with a peer");
         let (epoch, number) = (self.epoch, peering.backlog.last());
         peering.handover_until = None;
         peering.applied = number;

@@ -595,3 +595,21 @@ fn a_word_of_a_life_long_over_is_no_restart() {
     pair.run_ms(50);
     pair.check_equal();
 }
+
+#[test]
+fn what_waits_for_the_secondary_is_answered_by_a_handover_without_a_lease() {
+    let mut pair = pair_in_step();
+    let id = pair.ask_as(0, put("n", b"hello"), true);
+    let now = pair.now();
+    assert!(pair.nodes[0].as_mut().unwrap().begin_handover(now));
+    pair.now = pair.now + DELAY;
+    pair.run_ms(0);
+    assert_eq!(pair.answer(id), None);
+    // It is stopped until its lease is over, and then hears first that the other node has everything.
+    pair.now = pair.now + Duration::from_millis(2500);
+    let (_, from, life, bytes) = pair.flying.pop_front().unwrap();
+    assert_eq!(from, 1);
+    pair.tell(0, Input::PeerMessage { incarnation: life, message: read_message(&bytes).unwrap() });
+    assert_eq!(pair.role(0), Role::Secondary);
+    assert_eq!(pair.answer(id), Some(&Err(Refusal::NotReplicated { applied: true })));
+}
