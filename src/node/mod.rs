@@ -357,11 +357,11 @@ struct Stores {
 /// An entry as [`Node::image`] shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of a store")]
-pub struct EntryImage {
+pub struct EntryImage<'n> {
     pub key: StoreKey,
-    pub customer: String,
-    pub name: Option<String>,
-    pub blob: Option<Vec<u8>>,
+    pub customer: &'n str,
+    pub name: Option<&'n str>,
+    pub blob: Option<&'n [u8]>,
     pub counter: Option<request::Counter>,
     /// Of remains: deleted, not expired.
     pub is_tombstone: bool,
@@ -715,28 +715,28 @@ impl Node {
         customers.into_iter().map(|customer| self.customers.get(customer).id.to_string()).collect()
     }
 
-    /// Everything a follower must have too, in the order of keys: for tests that compare two nodes.
+    /// Everything a follower must have too, in no order: for tests that compare two nodes.
+    pub fn entries(&self) -> impl Iterator<Item = EntryImage<'_>> {
+        self.stores.arena.iter().map(|(slot, entry)| EntryImage {
+            key: entry.key,
+            customer: &self.customers.get(entry.customer()).id,
+            name: entry.name(),
+            blob: (entry.state() == State::Blob).then(|| entry.blob()),
+            counter: (entry.state() == State::Counter).then(|| entry.counter()),
+            is_tombstone: entry.state() == State::Tombstone,
+            etag: entry.is_store().then(|| entry.etag()),
+            ends_ms: entry.expires_ms(),
+            lock: match self.peering.as_ref().and_then(|peering| peering.followed_locks.get(&slot)) {
+                Some(lock) => Some(lock.id),
+                None => self.locks.holder(slot).map(|holder| holder.id),
+            },
+        })
+    }
+
+    /// The same in the order of keys.
     #[must_use]
-    pub fn image(&self) -> Vec<EntryImage> {
-        let mut image: Vec<EntryImage> = self
-            .stores
-            .arena
-            .iter()
-            .map(|(slot, entry)| EntryImage {
-                key: entry.key,
-                customer: self.customers.get(entry.customer()).id.to_string(),
-                name: entry.name().map(str::to_owned),
-                blob: (entry.state() == State::Blob).then(|| entry.blob().to_vec()),
-                counter: (entry.state() == State::Counter).then(|| entry.counter()),
-                is_tombstone: entry.state() == State::Tombstone,
-                etag: entry.is_store().then(|| entry.etag()),
-                ends_ms: entry.expires_ms(),
-                lock: match self.peering.as_ref().and_then(|peering| peering.followed_locks.get(&slot)) {
-                    Some(lock) => Some(lock.id),
-                    None => self.locks.holder(slot).map(|holder| holder.id),
-                },
-            })
-            .collect();
+    pub fn image(&self) -> Vec<EntryImage<'_>> {
+        let mut image: Vec<EntryImage<'_>> = self.entries().collect();
         image.sort_unstable_by_key(|entry| entry.key);
         image
     }

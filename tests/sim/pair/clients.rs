@@ -15,10 +15,14 @@ use std::collections::BTreeMap;
 
 /// Kinds of deeds a run draws the weights of: see [`World::new_deed`].
 pub(crate) const DEEDS: usize = 8;
-/// A run with more requests says nothing new.
-const ASKS_MAX: u64 = 6000;
+/// More requests in a storm say nothing new.
+pub(crate) const ASKS_IN_STORM_MAX: u64 = 3000;
+/// And in the calm behind it.
+pub(crate) const ASKS_IN_CALM_MAX: u64 = 1000;
 /// A key is good for a minute; whoever tries for longer begins anew.
 const RETRY_FOR_MS: u64 = 40_000;
+/// How long a client waits that was told to try again.
+const UNAVAILABLE_PAUSE_MS: u64 = 300;
 /// What a primary takes for a forwarded request beside its wait, and a little more.
 const FORWARD_MS: u64 = 6_500;
 
@@ -76,6 +80,16 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn is_change(&self) -> bool {
         !matches!(self.act, Act::Read { .. } | Act::ReadMany { .. } | Act::List)
+    }
+
+    /// For people: what is asked, without the filling of its body.
+    pub(crate) fn story(&self) -> String {
+        let mut act = self.act.clone();
+        if let Act::Put { body, .. } | Act::Create { body } | Act::Complete { body, .. } = &mut act {
+            body.truncate(12);
+        }
+        let key = self.key.as_deref().unwrap_or("no key");
+        format!("{act:?} under {key}{}", if self.durable { ", durable" } else { "" })
     }
 
     pub(crate) fn operation(&self) -> Operation<'_> {
@@ -162,10 +176,10 @@ fn read_body(body: &[u8]) -> Option<(Place, u64)> {
 
 /// Counters and registers as they are in the end.
 #[allow(clippy::type_complexity, reason = "two maps by place")]
-pub(crate) fn read_image(image: &[EntryImage]) -> Result<(BTreeMap<Place, i64>, BTreeMap<Place, u64>), Wrong> {
+pub(crate) fn read_image(image: &[EntryImage<'_>]) -> Result<(BTreeMap<Place, i64>, BTreeMap<Place, u64>), Wrong> {
     let (mut counters, mut registers) = (BTreeMap::new(), BTreeMap::new());
     for entry in image {
-        let Some(name) = &entry.name else { continue };
+        let Some(name) = entry.name else { continue };
         let Some(customer) = CUSTOMERS.iter().position(|customer| *customer == entry.customer) else {
             return Err(format!("customers-apart: a store of {}", entry.customer));
         };
@@ -173,7 +187,7 @@ pub(crate) fn read_image(image: &[EntryImage]) -> Result<(BTreeMap<Place, i64>, 
         if let Some(counter) = entry.counter {
             counters.insert(place, counter.value);
         }
-        if let Some((of, value)) = entry.blob.as_deref().and_then(read_body) {
+        if let Some((of, value)) = entry.blob.and_then(read_body) {
             if of != place && matches!(place.1, b'r' | b'l' | b't') {
                 return Err(format!("customers-apart: {place:?} holds a value of {of:?}"));
             }
@@ -195,13 +209,13 @@ impl World {
     }
 
     fn acts_later(&mut self, client: usize) {
-        let (low, high) = self.profile.think_us;
+        let (low, high) = if self.calm { self.profile.calm_think_us } else { self.profile.think_us };
         let at = self.now + self.client_rng.log_between(low, high) * US;
         self.schedule(at, Event::ClientActs(client));
     }
 
     pub(crate) fn client_acts(&mut self, number: usize) -> Result<(), Wrong> {
-        if self.clients[number].asks.is_some() || self.clients[number].rests || self.coverage.asks > ASKS_MAX {
+        if self.clients[number].asks.is_some() || self.clients[number].rests || self.coverage.asks >= self.asks_max {
             return Ok(());
         }
         if self.hosts[self.clients[number].host].node.is_none() {
@@ -237,7 +251,15 @@ impl World {
         ask.sent_at = self.now;
         ask.done_in = None;
         if let Some(op) = ask.op {
-            self.ledger.ops[op].attempts += 1;
+            let op = &mut self.ledger.ops[op];
+            op.attempts += 1;
+            if op.attempts > 1
+                && let Deed::Write(Some(value)) = op.deed
+                && let Some((at, _)) = self.ledger.times.get_mut(&value)
+            {
+                // It may be carried out anew, and nobody knows when.
+                *at = u64::MAX;
+            }
         }
         self.coverage.asks += 1;
         let (id, host) = (ask.id, ask.host);
@@ -327,7 +349,7 @@ impl World {
             3 => {
                 let place = place(b'c');
                 ask.place = Some(place);
-                ask.op = Some(self.op(place, Deed::Add));
+                ask.op = Some(self.op(place, Deed::Add(1)));
                 ask.act = Act::Increment { name: name_of(place) };
             }
             4 => {
@@ -512,6 +534,12 @@ impl World {
         }
         self.clients[number].asks = None;
         self.clients[number].retry = None;
+        if matches!(heard.result, Err(Refusal::StoreUnavailable | Refusal::NotReplicated { applied: false })) {
+            // Whoever tries again at once learns nothing new.
+            let at = self.now + self.client_rng.between(1, UNAVAILABLE_PAUSE_MS) * MS;
+            self.schedule(at, Event::ClientActs(number));
+            return Ok(());
+        }
         match (&ask.act, &heard.result) {
             (Act::Begin { .. }, Ok(Body::Locked { lock, .. })) if self.client_rng.below(8) > 0 => {
                 self.clients[number].held = ask.place.map(|place| (place, *lock));
@@ -586,6 +614,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whatever was asked is over, one way or the other; the clients begin anew.
+    pub(crate) fn clients_begin_anew(&mut self) {
+        for number in 0..self.clients.len() {
+            let client = &mut self.clients[number];
+            client.rests = false;
+            client.retry = None;
+            if client.asks.is_none() {
+                self.acts_later(number);
+            }
+        }
+        self.asks.retain(|_, ask| ask.state == State::Waits);
+        for ask in self.asks.values_mut() {
+            ask.op = None;
+        }
     }
 
     /// In the end nobody waits who has not been told so.

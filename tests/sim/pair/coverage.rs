@@ -44,7 +44,11 @@ impl Coverage {
     }
 
     pub(crate) fn met(&mut self, met: Met) {
-        self.met[met as usize] += 1;
+        self.met_often(met, 1);
+    }
+
+    pub(crate) fn met_often(&mut self, met: Met, times: u64) {
+        self.met[met as usize] += times;
     }
 
     pub(crate) fn add(&mut self, other: &Self) {

@@ -1,11 +1,12 @@
 //! What strikes the two machines, and how all of it is healed.
 
+use super::clients::ASKS_IN_CALM_MAX;
 use super::coverage::Met;
 use super::host::Arrival;
 use super::ledger::Wrong;
 use super::net::MS;
 use super::profile::Fault;
-use super::world::{Event, HEALED_MS, World};
+use super::world::{CALM_UNTIL_MS, Event, HEALED_MS, World};
 
 impl World {
     pub(crate) fn flaps(&mut self, left: u32) {
@@ -27,7 +28,7 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        let (low, high) = self.profile.fault_every_ms;
+        let (low, high) = if self.calm { self.profile.calm_fault_every_ms } else { self.profile.fault_every_ms };
         let at = self.now + self.fault_rng.log_between(low, high) * MS;
         self.schedule(at, Event::Fault);
         if self.profile.faults.iter().all(|weight| *weight == 0) {
@@ -118,6 +119,7 @@ impl World {
 
     pub(crate) fn heals(&mut self) -> Result<(), Wrong> {
         self.healed = true;
+        self.healed_at = self.now;
         self.tell(|_| "everything is healed".to_owned());
         self.heals_cut();
         for place in 0..2 {
@@ -139,8 +141,17 @@ impl World {
                 self.schedule(self.now, Event::Wakes { place });
             }
         }
-        self.profile.turn_ns = [5_000; 2];
         self.schedule(self.now + HEALED_MS * MS, Event::Ends);
         Ok(())
+    }
+
+    /// The storm is over and the two are one: what follows is more like a day, until its end.
+    pub(crate) fn calms_down(&mut self) {
+        (self.healed, self.calm) = (false, true);
+        self.asks_max = self.coverage.asks + ASKS_IN_CALM_MAX;
+        self.tell(|_| "the calm begins".to_owned());
+        self.schedule(self.now, Event::Fault);
+        self.schedule(CALM_UNTIL_MS * MS, Event::Heals);
+        self.clients_begin_anew();
     }
 }

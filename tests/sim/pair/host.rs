@@ -173,9 +173,9 @@ pub(crate) struct Digest {
 }
 
 /// What is in an entry, apart from its name.
-pub(crate) fn content_hash(entry: &EntryImage) -> u64 {
+pub(crate) fn content_hash(entry: &EntryImage<'_>) -> u64 {
     let mut hash = Fnv(1);
-    hash.bytes(entry.blob.as_deref().unwrap_or(b"\x00\x01"));
+    hash.bytes(entry.blob.unwrap_or(b"\x00\x01"));
     hash.word(entry.counter.map_or(0, |counter| counter.value as u64));
     hash.0
 }
@@ -183,14 +183,16 @@ pub(crate) fn content_hash(entry: &EntryImage) -> u64 {
 struct Fnv(u64);
 
 impl Fnv {
+    /// The beginning, the end and the length: what the clients write differs there or not at all.
     fn bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
+        let words = if words.len() > 4 { &words[..4] } else { words };
         for word in words {
             self.word(u64::from_le_bytes(*word));
         }
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
-        self.word(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+        self.word(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 40);
     }
 
     fn word(&mut self, word: u64) {
@@ -198,14 +200,14 @@ impl Fnv {
     }
 }
 
-pub(crate) fn digest(image: &[EntryImage]) -> Digest {
+pub(crate) fn digest<'n>(image: impl Iterator<Item = EntryImage<'n>>) -> Digest {
     let mut digest = Digest { all: 0, without_locks: 0 };
     for entry in image {
         let mut hash = Fnv(1);
         hash.bytes(&entry.key.0);
         hash.bytes(entry.customer.as_bytes());
-        hash.bytes(entry.name.as_deref().unwrap_or("\u{0}").as_bytes());
-        hash.bytes(entry.blob.as_deref().unwrap_or(b"\x00\x01"));
+        hash.bytes(entry.name.unwrap_or("\u{0}").as_bytes());
+        hash.bytes(entry.blob.unwrap_or(b"\x00\x01"));
         if let Some(counter) = entry.counter {
             hash.word(counter.value as u64);
         }

@@ -48,7 +48,8 @@ pub(crate) struct Done {
 pub(crate) enum Deed {
     /// A value, or nothing: a deletion.
     Write(Option<u64>),
-    Add,
+    /// So many steps of a counter.
+    Add(i64),
 }
 
 /// One thing a client wants done once.
@@ -148,10 +149,10 @@ impl Ledger {
     }
 
     /// No tag of a store ever stands for two contents, whatever was lost in between.
-    pub(crate) fn check_tags(&mut self, image: &[EntryImage]) -> Result<(), Wrong> {
+    pub(crate) fn check_tags<'n>(&mut self, image: impl Iterator<Item = EntryImage<'n>>) -> Result<(), Wrong> {
         for entry in image {
             let Some(etag) = entry.etag else { continue };
-            let content = content_hash(entry);
+            let content = content_hash(&entry);
             if *self.contents.entry((entry.key, etag)).or_insert(content) != content {
                 return Err(format!("version-monotone: {entry:?} had another content under the same tag"));
             }
@@ -204,6 +205,28 @@ impl Ledger {
         best
     }
 
+    /// All that was done until now came to this, on both nodes: from here on it is one deed for each place.
+    pub(crate) fn settle(
+        &mut self,
+        branch: usize,
+        number: u64,
+        counters: &BTreeMap<Place, i64>,
+        registers: &BTreeMap<Place, u64>,
+    ) {
+        // Said of the branch that made the last change: one that made none may be left out of a path.
+        let mut made_by = branch;
+        while let Some((parent, at)) = self.branches[made_by].parent
+            && at == number
+        {
+            made_by = parent;
+        }
+        let done = Done { branch: made_by, before: number.saturating_sub(1), after: number, at: 0, durable: false };
+        let deed = |place, deed| Op { place, deed, done: vec![done], unknown: false, attempts: 1 };
+        let steps = counters.iter().map(|(&place, &value)| deed(place, Deed::Add(value)));
+        let writes = registers.iter().map(|(&place, &value)| deed(place, Deed::Write(Some(value))));
+        self.ops = steps.chain(writes).collect();
+    }
+
     /// In the end: every counter and every register has a value that the history allows.
     pub(crate) fn check_end(
         &self,
@@ -220,16 +243,22 @@ impl Ledger {
         for (place, ops) in by_place {
             let fates: Vec<(Fate, &Op)> = ops.into_iter().map(|op| (Self::fate_of(&path, op), op)).collect();
             lost += fates.iter().filter(|(fate, op)| *fate == Fate::Lost && !op.done.is_empty()).count() as u64;
-            let certain = fates.iter().filter(|(fate, _)| *fate == Fate::Certain).count() as i64;
-            let uncertain = fates.iter().filter(|(fate, _)| *fate == Fate::Uncertain).count() as i64;
+            let steps = |wanted: Fate| {
+                let steps = |(fate, op): &(Fate, &Op)| match op.deed {
+                    Deed::Add(steps) if *fate == wanted => steps,
+                    Deed::Add(_) | Deed::Write(_) => 0,
+                };
+                fates.iter().map(steps).sum::<i64>()
+            };
+            let (certain, uncertain) = (steps(Fate::Certain), steps(Fate::Uncertain));
             match place.1 {
                 b'c' => {
                     let value = counters.get(&place).copied().unwrap_or(0);
                     if value < certain || value > certain + uncertain {
+                        let others = fates.iter().filter(|(fate, _)| *fate != Fate::Certain).collect::<Vec<_>>();
                         return Err(format!(
                             "counter-exact: {place:?} is {value}; {certain} steps were answered and kept, of \
-                             {uncertain} nobody knows; {path:?} {:?}",
-                            self.branches.iter().map(|branch| (branch.epoch, branch.parent)).collect::<Vec<_>>()
+                             {uncertain} nobody knows; path {path:?}, not kept: {others:?}",
                         ));
                     }
                 }
@@ -257,7 +286,7 @@ fn check_register(path: &[(usize, u64)], place: Place, fates: &[(Fate, &Op)], va
     let last = |op: &Op| op.done.iter().filter_map(|done| Some((position(done.branch)?, done.after))).max();
     let wrote = |op: &Op| match op.deed {
         Deed::Write(value) => value,
-        Deed::Add => None,
+        Deed::Add(_) => None,
     };
     let is_overwritten = |candidate: Option<&Op>| {
         fates.iter().filter(|(fate, _)| *fate == Fate::Certain).any(|(_, later)| {

@@ -55,8 +55,11 @@ pub(crate) struct Profile {
     pub(crate) faults: Vec<u32>,
     /// Between faults, in milliseconds.
     pub(crate) fault_every_ms: Range,
-    /// The fault phase, in milliseconds.
-    pub(crate) fault_phase_ms: u64,
+    /// How long the storm lasts, in milliseconds: everything at once.
+    pub(crate) storm_ms: u64,
+    /// Between faults in the calm behind it, in milliseconds, and between what a client asks, in microseconds.
+    pub(crate) calm_fault_every_ms: Range,
+    pub(crate) calm_think_us: Range,
     /// From one node to the other, in microseconds, each direction alone.
     pub(crate) delay_us: [Range; 2],
     /// How many of a thousand messages take up to this long, in microseconds.
@@ -121,7 +124,9 @@ impl Profile {
             backlog_bytes: rng.pick(&[256 << 10, 256 << 10, 1 << 20, 16 << 20]),
             faults,
             fault_every_ms: (1, fault_every_ms),
-            fault_phase_ms: rng.between(5_000, 60_000),
+            storm_ms: rng.between(5_000, 60_000),
+            calm_fault_every_ms: (1000, rng.log_between(5_000, 200_000)),
+            calm_think_us: (1000, rng.log_between(1_000_000, 60_000_000)),
             delay_us,
             tail: rng.pick(&[0, 0, 0, 1, 20]),
             tail_us: rng.log_between(1000, 5_000_000),

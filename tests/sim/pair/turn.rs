@@ -13,10 +13,13 @@ use bigbunny::peer::message::{Message, read_message};
 use bigbunny::time::Instant;
 use std::time::Duration;
 
+/// A turn of a machine that is well.
+const HEALED_TURN_NS: u64 = 5_000;
+
 impl World {
     /// One turn of a node's loop.
     pub(crate) fn process(&mut self, place: usize, arrival: Arrival) -> Result<(), Wrong> {
-        let turn_ns = self.profile.turn_ns[place];
+        let turn_ns = if self.healed { HEALED_TURN_NS } else { self.profile.turn_ns[place] };
         self.tell(|world| world.describe(place, &arrival));
         let host = &mut self.hosts[place];
         let now = host.clock.read(self.now);
@@ -115,14 +118,14 @@ impl World {
         }
         self.looks_at(place, &before, &after)?;
         self.was_done(place, &before, &after, &said)?;
-        self.busy(place, self.now + turn_ns);
+        self.hosts[place].busy_until = self.now + turn_ns;
         if self.fault_rng.below(100_000) < self.profile.mid_pauses && !self.healed {
             self.coverage.met(Met::MidPause);
             let (low, high) = self.profile.pause_ms;
             let until = self.now + self.fault_rng.between(low, high) * MS;
             self.tell(|_| format!("{place} is stopped before it answers, until {:.6}", until as f64 / 1e9));
-            self.busy(place, until);
             self.hosts[place].unsent = Some(said);
+            self.busy(place, until);
             return Ok(());
         }
         self.leaves(place, said)
@@ -208,11 +211,15 @@ impl World {
                 let message = read_message(bytes).expect("what was written reads back");
                 if let Message::Changes { epoch, first_number, count, .. } = message {
                     format!("{place} <- changes {first_number} +{count} of epoch {epoch}")
+                } else if let Message::Forward { id, request } = message {
+                    format!("{place} <- request {}, forwarded as {id}", request.connection.0)
+                } else if let Message::Forwarded { id, response } = message {
+                    format!("{place} <- answer to what was forwarded as {id}: {:?}", response.result.err())
                 } else {
                     format!("{place} <- {message:?}")
                 }
             }
-            Arrival::Request(id) => format!("{place} <- request {id} {:?}", self.asks[id].act),
+            Arrival::Request(id) => format!("{place} <- request {id} {}", self.asks[id].story()),
             Arrival::Closed(_)
             | Arrival::PeerUp { .. }
             | Arrival::PeerDown

@@ -1,7 +1,7 @@
 //! The simulated pair: one true time, one queue of events, two machines whose clocks are wrong, and their lives. What a node does
 //! in a turn is in `turn`, what strikes it in `faults`, what must hold in `checks`; what is asked is the clients' business.
 
-use super::clients::{Ask, Client};
+use super::clients::{ASKS_IN_STORM_MAX, Ask, Client};
 use super::coverage::{Coverage, Met};
 use super::host::{Arrival, Clock, Heard, Host};
 use super::ledger::{Ledger, Wrong};
@@ -11,13 +11,15 @@ use crate::reply::TraceHash;
 use crate::rng::Rng;
 use bigbunny::node::Node;
 use bigbunny::time::Instant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::Hasher as _;
 
 /// After the last fault.
 pub(crate) const HEALED_MS: u64 = 5000;
 /// Then everything that was asked must have an answer.
 pub(crate) const LAST_ANSWERS_MS: u64 = 6000;
+/// When all is healed for the second time: a run is ten minutes.
+pub(crate) const CALM_UNTIL_MS: u64 = 600_000 - HEALED_MS - LAST_ANSWERS_MS;
 /// A run with more events than this spins.
 const EVENTS_MAX: u64 = 400_000;
 /// The records one turn can add to a backlog before it is looked at: a chunk, and the largest turn of the clients.
@@ -42,16 +44,48 @@ pub(crate) enum Event {
     Ends,
 }
 
+/// An event and its time; the earliest is the greatest.
+pub(crate) struct Due {
+    at: u64,
+    seq: u64,
+    event: Event,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.seq).cmp(&(self.at, self.seq))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq
+    }
+}
+
+impl Eq for Due {}
+
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) seq: u64,
-    pub(crate) queue: BTreeMap<(u64, u64), Event>,
+    pub(crate) queue: BinaryHeap<Due>,
     pub(crate) profile: Profile,
     pub(crate) hosts: [Host; 2],
     pub(crate) links: [Link; 2],
     /// Nothing passes from this node to the other.
     pub(crate) cut: [bool; 2],
     pub(crate) healed: bool,
+    pub(crate) healed_at: u64,
+    /// The storm is over.
+    pub(crate) calm: bool,
+    /// No more than so many requests until the next time all is healed.
+    pub(crate) asks_max: u64,
     pub(crate) over: bool,
     pub(crate) flaps_until: u64,
     pub(crate) net_rng: Rng,
@@ -93,11 +127,14 @@ impl World {
         let mut world = Self {
             now: 0,
             seq: 0,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             hosts,
             links: Default::default(),
             cut: [false; 2],
             healed: false,
+            healed_at: 0,
+            calm: false,
+            asks_max: ASKS_IN_STORM_MAX,
             over: false,
             flaps_until: 0,
             net_rng: rng.fork(),
@@ -129,12 +166,12 @@ impl World {
         self.make_clients();
         let first = self.fault_rng.between(0, 3000) * MS;
         self.schedule(first, Event::Fault);
-        self.schedule(self.profile.fault_phase_ms * MS, Event::Heals);
+        self.schedule(self.profile.storm_ms * MS, Event::Heals);
     }
 
     pub(crate) fn schedule(&mut self, at: u64, event: Event) {
         self.seq += 1;
-        self.queue.insert((at.max(self.now), self.seq), event);
+        self.queue.push(Due { at: at.max(self.now), seq: self.seq, event });
     }
 
     pub(crate) fn tell(&self, text: impl FnOnce(&Self) -> String) {
@@ -151,7 +188,7 @@ impl World {
                 return Err("spins: too many events".to_owned());
             }
             let due = [0, 1].map(|place| self.timeout_of(place));
-            let next = self.queue.first_key_value().map_or(u64::MAX, |(&(at, _), _)| at);
+            let next = self.queue.peek().map_or(u64::MAX, |due| due.at);
             // Whatever waits is heard before the clock.
             let timeout = (0..2).filter(|&place| due[place] < next).min_by_key(|&place| due[place]);
             if let Some(place) = timeout {
@@ -159,7 +196,7 @@ impl World {
                 self.process(place, Arrival::Timeout)?;
                 continue;
             }
-            let ((at, _), event) = self.queue.pop_first().expect("the end is always ahead");
+            let Due { at, event, .. } = self.queue.pop().expect("the end is always ahead");
             self.now = at;
             self.happens(event)?;
         }
@@ -169,11 +206,11 @@ impl World {
 
     fn timeout_of(&self, place: usize) -> u64 {
         let host = &self.hosts[place];
-        if host.busy_until > self.now || !host.inbox.is_empty() || host.unsent.is_some() {
+        if !host.inbox.is_empty() || host.unsent.is_some() {
             return u64::MAX;
         }
         let due = host.node.as_ref().and_then(Node::next_timeout);
-        due.map_or(u64::MAX, |due| host.clock.when(due).max(self.now))
+        due.map_or(u64::MAX, |due| host.clock.when(due).max(self.now).max(host.busy_until))
     }
 
     fn happens(&mut self, event: Event) -> Result<(), Wrong> {
@@ -265,22 +302,35 @@ impl World {
         }
         if host.busy_until > self.now || !host.inbox.is_empty() || host.unsent.is_some() {
             host.inbox.push_back(arrival);
+            let wakes = host.inbox.len() == 1 && host.unsent.is_none();
+            let at = host.busy_until;
+            if wakes {
+                self.schedule(at, Event::Wakes { place });
+            }
             return Ok(());
         }
         self.process(place, arrival)
     }
 
+    /// It does nothing until then; and then sends what it had decided before.
     pub(crate) fn busy(&mut self, place: usize, until: u64) {
-        if until > self.hosts[place].busy_until {
-            self.hosts[place].busy_until = until;
-            self.schedule(until, Event::Wakes { place });
-        }
+        let host = &mut self.hosts[place];
+        host.busy_until = host.busy_until.max(until);
+        let at = host.busy_until;
+        self.schedule(at, Event::Wakes { place });
     }
 
     pub(crate) fn wakes(&mut self, place: usize) -> Result<(), Wrong> {
         loop {
             let host = &mut self.hosts[place];
-            if host.busy_until > self.now || host.node.is_none() {
+            if host.node.is_none() {
+                return Ok(());
+            }
+            if host.busy_until > self.now {
+                let at = host.busy_until;
+                if !host.inbox.is_empty() {
+                    self.schedule(at, Event::Wakes { place });
+                }
                 return Ok(());
             }
             if let Some(said) = host.unsent.take() {
