@@ -19,6 +19,10 @@ pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
 pub const RECORDS_MAX_BYTES: usize = MESSAGE_MAX_BYTES - CHANGES_OVERHEAD_BYTES;
 /// What [`Message::Changes`] is without its records: kind, epoch, first number, count, offset, length.
 const CHANGES_OVERHEAD_BYTES: usize = 1 + 4 + 8 + 4 + 8 + 4;
+/// The greatest epoch that is believed. No node lives to see it, and one that heard of it could still count on.
+pub const EPOCH_MAX: u32 = u32::MAX / 2;
+/// The greatest number of a change that is believed: as [`EPOCH_MAX`].
+pub const NUMBER_MAX: u64 = u64::MAX / 2;
 /// More than what holds stores takes beside their bytes: names, keys, numbers.
 const BESIDE_STORES_MAX_BYTES: usize = 64 * 1024;
 
@@ -297,31 +301,43 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message<'_>) -> Result<(), Too
 pub fn read_message(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     let mut reader = Reader::new(bytes);
     let message = match reader.u8()? {
-        0 => Message::Status { role: read_role(&mut reader)?, epoch: reader.u32()?, number: reader.u64()? },
-        1 => Message::Join { epoch: reader.u32()?, primary: reader.u64()?, number: reader.u64()? },
-        2 => {
-            Message::Begin { epoch: reader.u32()?, primary: reader.u64()?, number: reader.u64()?, base: reader.u64()? }
+        0 => Message::Status {
+            role: read_role(&mut reader)?,
+            epoch: read_epoch(&mut reader)?,
+            number: read_number(&mut reader)?,
+        },
+        1 => {
+            Message::Join { epoch: read_epoch(&mut reader)?, primary: reader.u64()?, number: read_number(&mut reader)? }
         }
-        3 => {
-            Message::Resume { epoch: reader.u32()?, primary: reader.u64()?, number: reader.u64()?, base: reader.u64()? }
-        }
+        2 => Message::Begin {
+            epoch: read_epoch(&mut reader)?,
+            primary: reader.u64()?,
+            number: read_number(&mut reader)?,
+            base: read_number(&mut reader)?,
+        },
+        3 => Message::Resume {
+            epoch: read_epoch(&mut reader)?,
+            primary: reader.u64()?,
+            number: read_number(&mut reader)?,
+            base: read_number(&mut reader)?,
+        },
         4 => Message::Changes {
-            epoch: reader.u32()?,
-            first_number: reader.u64()?,
+            epoch: read_epoch(&mut reader)?,
+            first_number: read_number(&mut reader)?,
             count: reader.u32()?,
             clock_offset_ns: reader.i64()?,
             records: reader.bytes()?,
         },
-        5 => Message::Heartbeat { epoch: reader.u32()?, sent_at_ns: reader.u64()? },
+        5 => Message::Heartbeat { epoch: read_epoch(&mut reader)?, sent_at_ns: reader.u64()? },
         6 => Message::Ack {
-            epoch: reader.u32()?,
-            number: reader.u64()?,
+            epoch: read_epoch(&mut reader)?,
+            number: read_number(&mut reader)?,
             heartbeat_sent_at_ns: reader.u64()?,
             sent_at_ns: reader.u64()?,
         },
-        7 => Message::Handover { epoch: reader.u32()? },
-        8 => Message::HandoverDone { epoch: reader.u32()?, number: reader.u64()? },
-        9 => Message::HandoverRefused { epoch: reader.u32()? },
+        7 => Message::Handover { epoch: read_epoch(&mut reader)? },
+        8 => Message::HandoverDone { epoch: read_epoch(&mut reader)?, number: read_number(&mut reader)? },
+        9 => Message::HandoverRefused { epoch: read_epoch(&mut reader)? },
         10 => Message::Forward { id: reader.u64()?, request: read_request(&mut reader)? },
         11 => Message::Forwarded { id: reader.u64()?, response: read_response(&mut reader)? },
         12 => Message::ConnectionClosed { connection: ConnectionId(reader.u64()?) },
@@ -329,6 +345,14 @@ pub fn read_message(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     };
     reader.finish()?;
     Ok(message)
+}
+
+fn read_epoch(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
+    reader.u32().and_then(|epoch| if epoch <= EPOCH_MAX { Ok(epoch) } else { Err(Malformed) })
+}
+
+fn read_number(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
+    reader.u64().and_then(|number| if number <= NUMBER_MAX { Ok(number) } else { Err(Malformed) })
 }
 
 fn write_stream_start(out: &mut Vec<u8>, epoch: u32, primary: u64, number: u64, base: u64) {

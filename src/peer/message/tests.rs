@@ -28,7 +28,7 @@ fn messages() -> Vec<Message<'static>> {
     let locked = Answer::Locked { lock: LockId([1; 16]), body: b"body", created: true };
     vec![
         Message::Status { role: Role::Joining, epoch: 1, number: 2 },
-        Message::Status { role: Role::Primary, epoch: u32::MAX, number: u64::MAX },
+        Message::Status { role: Role::Primary, epoch: EPOCH_MAX, number: NUMBER_MAX },
         Message::Status { role: Role::Secondary, epoch: 0, number: 0 },
         Message::Join { epoch: 1, primary: 2, number: 3 },
         Message::Begin { epoch: 1, primary: 2, number: 3, base: 4 },
@@ -139,7 +139,7 @@ fn a_message_is_appended_to_what_is_there() {
 }
 
 fn changes(records: &[u8]) -> Message<'_> {
-    Message::Changes { epoch: u32::MAX, first_number: 1, count: 1, clock_offset_ns: 0, records }
+    Message::Changes { epoch: EPOCH_MAX, first_number: 1, count: 1, clock_offset_ns: 0, records }
 }
 
 #[test]
@@ -174,6 +174,20 @@ fn requests_and_answers_fit_at_their_longest() {
     let mut out = b"before".to_vec();
     assert_eq!(write_message(&mut out, &forwarded(Answer::Stores(vec![Some(whole); 4]))), Err(TooLong));
     assert_eq!(out, b"before");
+}
+
+#[test]
+fn nobody_counts_beyond_what_can_be_counted() {
+    let (epoch, number) = (EPOCH_MAX, NUMBER_MAX);
+    assert!(read_message(&bytes_of(&Message::HandoverDone { epoch, number })).is_ok());
+    for message in [
+        Message::HandoverDone { epoch: epoch + 1, number },
+        Message::HandoverDone { epoch, number: number + 1 },
+        Message::Begin { epoch, primary: 1, number, base: number + 1 },
+        Message::Changes { epoch, first_number: number + 1, count: 1, clock_offset_ns: 0, records: b"" },
+    ] {
+        assert!(read_message(&bytes_of(&message)).is_err(), "{message:?}");
+    }
 }
 
 #[test]
