@@ -11,25 +11,25 @@ use crate::http::{
 use crate::store_id::KeyRing;
 
 /// What is said of a request before anything of it is known.
-pub(super) const UNKNOWN_FRAME: ReplyFrame = ReplyFrame { version: Version::Http11, head_only: false, close: true };
+pub const UNKNOWN_FRAME: ReplyFrame = ReplyFrame { version: Version::Http11, head_only: false, close: true };
 
 /// Never seen: a head that was whole is whole.
 const HEAD_LOST: HttpError = HttpError { status: 400, message: "the request head cannot be read again" };
 
 /// What reading a request needs to know.
-pub(super) struct Context<'f, 'k> {
+pub struct Context<'f, 'k> {
     /// How large heads may be.
-    pub(super) head_limits: &'f HeadLimits,
+    pub head_limits: &'f HeadLimits,
     /// For the API.
-    pub(super) settings: &'f api::Settings,
+    pub settings: &'f api::Settings,
     /// Where the connection came in.
-    pub(super) door: &'f Door<'f>,
+    pub door: &'f Door<'f>,
     /// For the API.
-    pub(super) keyring: &'k mut KeyRing,
+    pub keyring: &'k mut KeyRing,
 }
 
 /// What the bytes at hand came to.
-pub(super) enum Step<'b> {
+pub enum Step<'b> {
     /// Nothing yet: more bytes are needed.
     More,
     /// More bytes are needed, and the client waits to be asked for them (`Expect: 100-continue`). Said once a request.
@@ -66,7 +66,7 @@ pub(super) enum Step<'b> {
 
 /// Two buffers of the loop's own: the head and the decoded body of a chunked request, for as long as it is served.
 #[derive(Default)]
-pub(super) struct ChunkedScratch {
+pub struct ChunkedScratch {
     head: Vec<u8>,
     body: Vec<u8>,
 }
@@ -81,7 +81,7 @@ struct ChunkedRequest {
 
 /// Which deadline the bytes still missing are under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
+pub enum Missing {
     /// A head, or its rest.
     Head,
     /// The rest of a body.
@@ -103,7 +103,7 @@ enum Phase {
 }
 
 /// Reads the requests of one connection.
-pub(super) struct Intake {
+pub struct Intake {
     phase: Phase,
     /// How far the end of the head was searched.
     scanned: usize,
@@ -111,12 +111,13 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Before the first request.
-    pub(super) const fn new() -> Self {
+    #[allow(clippy::new_without_default, reason = "it stands for a connection, which begins somewhere")]
+    pub const fn new() -> Self {
         Self { phase: Phase::Head, scanned: 0 }
     }
 
     /// What the connection waits for when it waits.
-    pub(super) fn missing(&self) -> Missing {
+    pub fn missing(&self) -> Missing {
         match self.phase {
             Phase::Head => Missing::Head,
             Phase::Length { .. } | Phase::Chunked(_) => Missing::Body,
@@ -125,13 +126,13 @@ impl Intake {
     }
 
     /// Whether part of a request was taken out of the input and is kept here.
-    pub(super) fn holds_part(&self) -> bool {
+    pub fn holds_part(&self) -> bool {
         matches!(self.phase, Phase::Chunked(_) | Phase::Discard { .. })
     }
 
     /// Reads on in `bytes`, all that has come and was not consumed: how many are consumed now, and what they came to. Unless it
     /// says [`Step::More`] or [`Step::Ask`], it is to be called again with the rest.
-    pub(super) fn next<'b>(
+    pub fn next<'b>(
         &mut self,
         bytes: &'b [u8],
         scratch: &'b mut ChunkedScratch,

@@ -32,7 +32,7 @@ mod clock;
 mod connection;
 mod connections;
 mod entropy;
-mod intake;
+pub mod intake;
 mod limits;
 mod listener;
 mod peer;
