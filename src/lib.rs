@@ -15,6 +15,7 @@
 //! | [`peer`] | what two nodes say to each other, and the sealed link that carries it |
 //! | [`store_id`] | sealing and opening store ids |
 //! | [`wheel`], [`time`], [`wire`], [`json`] | timers, the two clocks, our byte formats, JSON |
+//! | [`metrics`], [`status`], [`log`] | what an operator sees: the table of metrics, `/status`, the log |
 //! | [`config`], [`cli`] | the table of flags, the client commands |
 //!
 //! # The life of a request
@@ -64,6 +65,7 @@ pub mod config;
 pub mod http;
 pub mod json;
 pub mod log;
+pub mod metrics;
 pub mod node;
 pub mod peer;
 pub mod server;

@@ -1,18 +1,19 @@
-//! What `/status` and `/metrics` say: section 9 of the specification.
+//! What the shell knows of the process, for `/status` and `/metrics`, and the JSON of `/status`: section 9 of the specification.
 //!
-//! Both are made of what the node says of itself and what the shell knows; nothing is counted here.
+//! Both pages are made of this and of what the node says of itself; nothing is counted here.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use nanoserde::SerJson;
 
+use crate::metrics::limits::LimitsMet;
+use crate::metrics::requests::Requests;
 use crate::node::{NodeStatus, Role};
-use crate::time::Instant;
+use crate::time::{Instant, WallTime};
 
-/// What the shell knows of the process.
-#[derive(Clone, Copy, Debug)]
+/// What the shell knows of the daemon.
+#[derive(Clone, Copy)]
 pub struct ShellStatus<'s> {
     /// The program's version.
     pub version: &'s str,
@@ -20,14 +21,28 @@ pub struct ShellStatus<'s> {
     pub host_id: &'s str,
     /// `--site`
     pub site: &'s str,
+    /// When it was started, by the wall clock of then.
+    pub started_at: WallTime,
     /// Since the start.
     pub uptime: Duration,
+    /// What the operating system says of the process.
+    pub process: ProcessStatus,
+    /// Requests and how long they took.
+    pub requests: &'s Requests,
+    /// Limits and how often they were met.
+    pub limits: &'s LimitsMet,
     /// Open connections of clients.
     pub connections: u64,
-    /// Connections refused past `--max-connections`.
+    /// How many there may be: `--max-connections`, or what the limit of open files leaves.
+    pub connections_limit: u64,
+    /// Connections that came in, refused ones included.
+    pub connections_accepted_total: u64,
+    /// Connections refused past the limit.
     pub connections_rejected_total: u64,
     /// `--memory-limit`, 0 = none.
     pub memory_limit_bytes: u64,
+    /// Turns of the loop that took longer than they may.
+    pub loop_stalls_total: u64,
     /// The longest turn of the loop so far, waiting for events not counted.
     pub longest_turn: Duration,
     /// What it is compared with when something happened.
@@ -79,6 +94,15 @@ pub struct Sandbox {
     pub landlock: Protection,
 }
 
+/// What the operating system says of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessStatus {
+    /// Its memory that is in RAM; nothing where the system does not say.
+    pub resident_bytes: Option<u64>,
+    /// Processor time used.
+    pub cpu_time: Duration,
+}
+
 /// What the shell knows of the other node.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
@@ -90,6 +114,14 @@ pub struct PeerStatus {
     pub failures_total: u64,
     /// Why it last did; empty if it never did.
     pub last_failure: String,
+    /// How often it has come up.
+    pub handshakes_total: u64,
+    /// Who dialled (`outgoing`, `incoming`), why the connection ended or did not come up, and how often.
+    pub connection_ends: Vec<(&'static str, &'static str, u64)>,
+    /// Requests that were passed on to it.
+    pub forwarded_total: u64,
+    /// Requests of its clients that were answered here.
+    pub served_forwards_total: u64,
 }
 
 /// A role as the specification writes it.
@@ -173,124 +205,4 @@ pub fn status_json(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
     let mut json = status.serialize_json();
     json.push('\n');
     json
-}
-
-/// The kinds of metrics that there are.
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-}
-
-/// The text of `/metrics` (Prometheus text exposition format 0.0.4).
-#[must_use]
-pub fn metrics_text(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
-    let mut page = String::with_capacity(4096);
-    let mut add = |name: &str, kind: Kind, help: &str, labels: &str, value: &dyn Display| {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}");
-    };
-    let info = format!("{{site=\"{}\",host_id=\"{}\",version=\"{}\"}}", shell.site, shell.host_id, shell.version);
-    add("bbd_node_info", Kind::Gauge, "Which node this is; always 1.", &info, &1);
-    let role = format!("{{role=\"{}\"}}", role_name(node.role));
-    add("bbd_role", Kind::Gauge, "1 for the role that the node has.", &role, &1);
-    add("bbd_leader_epoch", Kind::Gauge, "The epoch of the primary.", "", &node.epoch);
-    add("bbd_uptime_seconds", Kind::Gauge, "Seconds since the start.", "", &shell.uptime.as_secs());
-    add("bbd_stores", Kind::Gauge, "Stores, expired ones not yet removed included.", "", &node.stores);
-    add("bbd_names", Kind::Gauge, "Names in use.", "", &node.names);
-    add("bbd_customers", Kind::Gauge, "Customers that have anything.", "", &node.customers);
-    add("bbd_tombstones", Kind::Gauge, "Deleted stores that are remembered.", "", &node.tombstones);
-    add("bbd_locks", Kind::Gauge, "Locks held.", "", &node.locks);
-    add("bbd_lock_waiters", Kind::Gauge, "Requests that wait for a lock.", "", &node.waiters);
-    add("bbd_memory_used_bytes", Kind::Gauge, "Bytes of all stores, as limits count them.", "", &node.memory_bytes);
-    add("bbd_memory_limit_bytes", Kind::Gauge, "The memory limit; 0 is none.", "", &shell.memory_limit_bytes);
-    add("bbd_connections", Kind::Gauge, "Open connections of clients.", "", &shell.connections);
-    add(
-        "bbd_connections_rejected_total",
-        Kind::Counter,
-        "Connections refused because there were too many.",
-        "",
-        &shell.connections_rejected_total,
-    );
-    add("bbd_expired_total", Kind::Counter, "Stores removed at their expiry.", "", &node.expired_total);
-    add(
-        "bbd_lock_expirations_total",
-        Kind::Counter,
-        "Locks that ran into their time-out.",
-        "",
-        &node.lock_expirations_total,
-    );
-    add("bbd_rate_limited_total", Kind::Counter, "Requests refused by the rate limit.", "", &node.rate_limited_total);
-    add(
-        "bbd_capacity_refused_total",
-        Kind::Counter,
-        "Requests refused for want of memory or quota.",
-        "",
-        &node.capacity_refused_total,
-    );
-    add(
-        "bbd_loop_turn_seconds_max",
-        Kind::Gauge,
-        "The longest turn of the event loop since the start.",
-        "",
-        &shell.longest_turn.as_secs_f64(),
-    );
-    let sandbox = shell.sandbox;
-    let protections = format!("{{landlock=\"{}\",seccomp=\"{}\"}}", sandbox.landlock.name(), sandbox.seccomp.name());
-    add("bbd_sandbox_info", Kind::Gauge, "How far the process has confined itself; always 1.", &protections, &1);
-    let Some(peer) = shell.peer else { return page };
-    let id = format!("{{peer=\"{}\"}}", peer.host_id);
-    add(
-        "bbd_peer_up",
-        Kind::Gauge,
-        "Whether there is a connection to the other node.",
-        &id,
-        &u8::from(node.is_peer_up),
-    );
-    add(
-        "bbd_peer_in_step",
-        Kind::Gauge,
-        "Whether the other node follows this one and has all that it acknowledged.",
-        &id,
-        &u8::from(node.is_peer_in_step),
-    );
-    if let Some(heard_at) = node.peer_heard_at {
-        let seconds = shell.now.since(heard_at).as_secs_f64();
-        add("bbd_peer_silence_seconds", Kind::Gauge, "Since the other node was last heard.", &id, &seconds);
-    }
-    add(
-        "bbd_peer_failures_total",
-        Kind::Counter,
-        "Connections to the other node that have ended.",
-        &id,
-        &peer.failures_total,
-    );
-    add(
-        "bbd_replication_lag_seconds",
-        Kind::Gauge,
-        "How long a change takes to be acknowledged by the other node.",
-        "",
-        &peer.lag.as_secs_f64(),
-    );
-    add(
-        "bbd_replication_queue_changes",
-        Kind::Gauge,
-        "Changes that the other node has not acknowledged.",
-        "",
-        &node.unacknowledged,
-    );
-    add("bbd_replication_queue_bytes", Kind::Gauge, "The same in bytes.", "", &node.backlog_bytes);
-    add("bbd_changes_total", Kind::Counter, "Changes made or applied.", "", &node.changes);
-    add(
-        "bbd_lost_changes_total",
-        Kind::Counter,
-        "Changes of this node that were dropped because the other had become primary.",
-        "",
-        &node.lost_changes_total,
-    );
-    page
 }

@@ -31,7 +31,7 @@ use names::{decode_name, decode_prefix, is_percent_encoded, percent_decode, read
 
 pub use answers::{RESPONSE_HEADERS, write_answer};
 pub use errors::{ApiError, Code, write_api_error};
-pub use pages::{write_page, write_released};
+pub use pages::{render_page, write_page, write_released};
 
 /// Names on one page of a listing at most, and where the request does not say.
 pub const MAX_NAMES_A_PAGE: usize = 1000;
@@ -143,6 +143,15 @@ pub fn prepare<'b>(
         Body::Names => endpoints::NAMES_BODY_LIMIT_BYTES,
     };
     Ok(Prepared { endpoint, customer, is_octet_stream: fields.is_octet_stream, body_limit_bytes, idempotency, call })
+}
+
+/// What a request asks for that [`prepare`] has refused, if its path and method lead anywhere.
+#[must_use]
+pub fn operation_of(head: &Head<'_>) -> Option<Operation> {
+    match endpoints::route(head.method, head.path) {
+        Route::Found(endpoint, _) => Some(endpoint.operation),
+        Route::WrongMethod(_) | Route::Unknown => None,
+    }
 }
 
 /// The endpoint, and what stands in the path for `ID` or `NAME`.

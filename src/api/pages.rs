@@ -1,40 +1,43 @@
 //! What the shell answers without asking the node for an operation: health, status, metrics, and an operator's release of a lock.
 
+use std::borrow::Cow;
+
 use super::Page;
 use super::endpoints::all_methods;
 use super::errors::{ApiError, Code, write_api_error};
 use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
+use crate::metrics::metrics_text;
 use crate::node::{NodeStatus, Role};
-use crate::status::{ShellStatus, metrics_text, status_json};
+use crate::status::{ShellStatus, status_json};
+
+/// A page as it is now.
+pub struct Rendered {
+    /// The status of the answer.
+    pub status: u16,
+    content_type: Option<&'static str>,
+    body: Cow<'static, str>,
+}
+
+/// Makes a page.
+#[must_use]
+pub fn render_page(page: Page, node: &NodeStatus, shell: &ShellStatus<'_>) -> Rendered {
+    let (status, content_type, body) = match page {
+        Page::Options => (204, None, Cow::Borrowed("")),
+        Page::Status => (200, Some("application/json"), status_json(node, shell).into()),
+        Page::Metrics => (200, Some("text/plain; version=0.0.4; charset=utf-8"), metrics_text(node, shell).into()),
+        Page::Readyz if node.role == Role::Joining => (503, Some("text/plain"), "this node is JOINING\n".into()),
+        Page::Healthz | Page::Readyz => (200, Some("text/plain"), "ok\n".into()),
+    };
+    Rendered { status, content_type, body }
+}
 
 /// Writes a page behind whatever `out` holds.
-pub fn write_page(
-    out: &mut Vec<u8>,
-    frame: &ReplyFrame,
-    date: &HttpDate,
-    page: Page,
-    node: &NodeStatus,
-    shell: &ShellStatus<'_>,
-) {
-    let is_ready = node.role != Role::Joining;
-    let status = match page {
-        Page::Options => 204,
-        Page::Readyz if !is_ready => 503,
-        Page::Status | Page::Metrics | Page::Healthz | Page::Readyz => 200,
-    };
-    let mut writer = AnswerWriter::start(out, status, frame, date);
-    match page {
-        Page::Options => {
-            writer.header("Allow", all_methods().allow().as_bytes());
-            writer.body(None, b"");
-        }
-        Page::Status => writer.body(Some("application/json"), status_json(node, shell).as_bytes()),
-        Page::Metrics => {
-            writer.body(Some("text/plain; version=0.0.4; charset=utf-8"), metrics_text(node, shell).as_bytes());
-        }
-        Page::Readyz if !is_ready => writer.body(Some("text/plain"), b"this node is JOINING\n"),
-        Page::Healthz | Page::Readyz => writer.body(Some("text/plain"), b"ok\n"),
+pub fn write_page(out: &mut Vec<u8>, frame: &ReplyFrame, date: &HttpDate, page: Page, rendered: &Rendered) {
+    let mut writer = AnswerWriter::start(out, rendered.status, frame, date);
+    if page == Page::Options {
+        writer.header("Allow", all_methods().allow().as_bytes());
     }
+    writer.body(rendered.content_type, rendered.body.as_bytes());
 }
 
 /// Writes the answer to `/internal/release-lock/ID`.

@@ -1,15 +1,15 @@
 //! Answers to single requests: through the node, from a page, or a refusal. Owns nothing but the way there; when a request is
 //! served and when its answer leaves is the visit's business.
 
-use std::rc::Rc;
-
 use super::Server;
 use super::connection::{Owed, Stage};
 use super::connections::{Replies, request_id};
 use super::limits::RELEASE_CUSTOMERS_MAX;
-use crate::api::{self, ApiError, Call, Page, Prepared};
+use crate::api::endpoints::Operation;
+use crate::api::{self, ApiError, Call, Code, Page, Prepared};
 use crate::http::{CONTINUE, HttpDate, ReplyFrame, write_error};
 use crate::log::Value;
+use crate::metrics::requests::AnswerResult;
 use crate::node::request::{ConnectionId, StoreKey};
 use crate::node::response::Refusal;
 use crate::node::{Input, Node};
@@ -26,6 +26,7 @@ impl Server {
             now,
             stopping: self.stopping.is_some(),
             limits_met: &mut self.limits_met,
+            requests: &mut self.requests,
             peer: self.peer.as_mut().map(|peer| &mut peer.outgoing),
             log: &mut self.log,
             service_manager: &mut self.service_manager,
@@ -50,6 +51,7 @@ impl Server {
         body: &'b [u8],
     ) {
         let shape = prepared.reply_shape();
+        let operation = shape.operation;
         match prepared.call(id, body) {
             Ok(Call::Node(request)) => {
                 let Some(connection) = self.connections.get(id) else { return };
@@ -63,37 +65,53 @@ impl Server {
                 self.log.info(now, "promotion_asked_for", &[("force", Value::Text(if force { "yes" } else { "no" }))]);
                 self.tell_node(now, Input::Promote { id: request_id(id), force });
             }
-            Ok(Call::Page(page)) => self.answer_page(now, id, frame, page),
+            Ok(Call::Page(page)) => self.answer_page(now, id, frame, operation, page),
             Ok(Call::ReleaseLock { id: store, customer }) => {
                 let released = self.release_lock(now, &store, customer);
+                let result = if released { AnswerResult::OK } else { AnswerResult::of_code(Code::NotFound) };
+                self.note_answer(id, Some(operation), result);
                 self.answer(now, id, frame, |output, frame, date| api::write_released(output, frame, date, released));
             }
-            Err(error) => self.answer_error(now, id, frame, &error),
+            Err(error) => self.answer_error(now, id, frame, Some(operation), &error),
         }
     }
 
-    fn answer_page(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, page: Page) {
-        let fixed = Rc::clone(&self.fixed);
+    /// Counts an answer that does not come from the node.
+    fn note_answer(&mut self, id: ConnectionId, operation: Option<Operation>, result: AnswerResult) {
+        let leaves_now = self.connections.is_visited(id);
+        let Some(connection) = self.connections.get(id) else { return };
+        self.requests.note(operation, result, connection.asked_at, leaves_now);
+    }
+
+    fn answer_page(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, operation: Operation, page: Page) {
         let node = self.node.status();
         let peer = self.peer.as_ref().map(|peer| peer.status(now.monotonic));
-        let store_key = self.keyring.current_id().to_owned();
         let shell = ShellStatus {
             now: now.monotonic,
             version: env!("CARGO_PKG_VERSION"),
-            host_id: &fixed.host_id,
-            site: &fixed.site,
+            host_id: &self.fixed.host_id,
+            site: &self.fixed.site,
+            started_at: self.started_at,
             uptime: now.monotonic.since(self.started),
+            process: self.process.status(),
+            requests: &self.requests,
+            limits: &self.limits_met,
             connections: self.connections.open_count() as u64,
+            connections_limit: self.fixed.room.connections as u64,
+            connections_accepted_total: self.connections.accepted_total(),
             connections_rejected_total: self.rejected_total,
-            memory_limit_bytes: fixed.memory_limit_bytes,
+            memory_limit_bytes: self.fixed.memory_limit_bytes,
+            loop_stalls_total: self.loop_stalls_total,
             longest_turn: self.longest_turn,
             sandbox: self.sandbox,
             pid: std::process::id(),
-            store_key: &store_key,
-            warnings: &fixed.warnings,
+            store_key: self.keyring.current_id(),
+            warnings: &self.fixed.warnings,
             peer: peer.as_ref(),
         };
-        self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &node, &shell));
+        let rendered = api::render_page(page, &node, &shell);
+        self.note_answer(id, Some(operation), AnswerResult::of_status(rendered.status));
+        self.answer(now, id, frame, |output, frame, date| api::write_page(output, frame, date, page, &rendered));
     }
 
     /// Drops the lock of a store for an operator, who may not know whose store it is: then those that hold locks are tried,
@@ -116,7 +134,19 @@ impl Server {
     }
 
     /// Answers with an error of the API.
-    pub(super) fn answer_error(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, error: &ApiError) {
+    pub(super) fn answer_error(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        frame: ReplyFrame,
+        operation: Option<Operation>,
+        error: &ApiError,
+    ) {
+        let result = AnswerResult::of_error(error);
+        if error.code().is_none() {
+            self.limits_met.note_status(error.status());
+        }
+        self.note_answer(id, operation, result);
         self.answer(now, id, frame, |output, frame, date| api::write_api_error(output, frame, date, error));
     }
 
@@ -131,13 +161,17 @@ impl Server {
         };
         // The client may or may not send the body now, so nothing behind it can be told apart from it.
         let frame = ReplyFrame { close: true, ..frame };
-        self.answer_error(now, id, frame, &ApiError::from(Refusal::RateLimited { retry_after_ms }));
+        let refusal = Refusal::RateLimited { retry_after_ms };
+        self.limits_met.note_refusal(refusal);
+        self.answer_error(now, id, frame, Some(prepared.reply_shape().operation), &ApiError::from(refusal));
         self.end_early_if_closing(id);
     }
 
     /// Answers with one line of text, after which nothing more is read.
     pub(super) fn refuse_and_close(&mut self, now: Now, id: ConnectionId, frame: ReplyFrame, status: u16, line: &str) {
         let frame = ReplyFrame { close: true, ..frame };
+        self.limits_met.note_status(status);
+        self.note_answer(id, None, AnswerResult::of_status(status));
         self.answer(now, id, frame, |output, frame, date| write_error(output, frame, date, status, line));
         self.end_early_if_closing(id);
     }

@@ -101,6 +101,8 @@ pub(super) struct Connection {
     pub(super) ends_early: bool,
     /// It is in one of the loop's queues.
     pub(super) queued: bool,
+    /// When the loop learnt of what it serves now: what is found in a visit counts as asked when the connection was queued for it.
+    pub(super) asked_at: Instant,
     /// It is in the list of those that got an answer outside of a visit.
     pub(super) dirty: bool,
     /// When the first byte of the request that is not whole came, or was first looked at.
@@ -136,6 +138,7 @@ impl Connection {
             known_to_node: false,
             ends_early: false,
             queued: false,
+            asked_at: now,
             dirty: false,
             request_since: None,
             idle_since: now,
@@ -174,6 +177,13 @@ impl Connection {
     /// Nobody is there any more, and all that had been sent before is served.
     pub(super) fn is_spent(&self) -> bool {
         self.peer_gone && !self.readable && !(self.takes_requests() && self.input.is_fresh())
+    }
+
+    /// Something happened to it: whatever is found now counts as asked at `now`, unless an answer is owed already.
+    pub(super) fn note_woken(&mut self, now: Instant) {
+        if self.owed.is_none() {
+            self.asked_at = now;
+        }
     }
 
     /// Notes that a request was taken.

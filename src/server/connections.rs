@@ -9,11 +9,13 @@ use super::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
 use super::peer::{Outgoing, log_event};
 use super::stream::Stream;
 use super::systemd::ServiceManager;
-use crate::api;
+use crate::api::{self, ApiError};
 use crate::http::{HttpDate, ReplyFrame};
 use crate::log::Log;
+use crate::metrics::limits::LimitsMet;
+use crate::metrics::requests::{AnswerResult, Requests};
 use crate::node::request::{ConnectionId, RequestId};
-use crate::node::response::{Refusal, Response};
+use crate::node::response::Response;
 use crate::node::{Event, Outbox, PeerMisbehaved};
 use crate::peer::message::Message;
 use crate::status::role_name;
@@ -102,6 +104,11 @@ impl Connections {
         self.table.len()
     }
 
+    /// How many ever came in.
+    pub(super) fn accepted_total(&self) -> u64 {
+        self.accepted_total
+    }
+
     /// How many are open, those that were refused not counted.
     pub(super) fn open_count(&self) -> usize {
         self.table.len() - self.refused
@@ -118,21 +125,23 @@ impl Connections {
     }
 
     /// Has a connection visited: in this turn if there is room.
-    pub(super) fn wake(&mut self, id: ConnectionId) {
+    pub(super) fn wake(&mut self, id: ConnectionId, now: Instant) {
         if let Some(connection) = self.get(id)
             && !connection.queued
         {
             connection.queued = true;
+            connection.note_woken(now);
             self.woken.push_back(id);
         }
     }
 
     /// Has a connection visited again that used up its visit: after those that have waited.
-    pub(super) fn wake_later(&mut self, id: ConnectionId) {
+    pub(super) fn wake_later(&mut self, id: ConnectionId, now: Instant) {
         if let Some(connection) = self.get(id)
             && !connection.queued
         {
             connection.queued = true;
+            connection.note_woken(now);
             self.backlog.push_back(id);
         }
     }
@@ -165,6 +174,11 @@ impl Connections {
         self.visited = id;
     }
 
+    /// Whether it is being visited.
+    pub(super) fn is_visited(&self, id: ConnectionId) -> bool {
+        self.visited == Some(id)
+    }
+
     /// The next one that got an answer outside of its own visit.
     pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
         let id = self.dirty.pop()?;
@@ -175,9 +189,6 @@ impl Connections {
     }
 
     fn mark_dirty(&mut self, id: ConnectionId) {
-        if self.visited == Some(id) {
-            return;
-        }
         if let Some(connection) = self.get(id)
             && !connection.dirty
         {
@@ -230,49 +241,16 @@ pub(super) struct Replies<'s> {
     pub(super) now: Now,
     /// A clean stop is under way: connections close behind their next answer.
     pub(super) stopping: bool,
-    /// For the log.
+    /// For `/metrics`, and the log.
     pub(super) limits_met: &'s mut LimitsMet,
+    /// For `/metrics`.
+    pub(super) requests: &'s mut Requests,
     /// The way to the other node, if there is one.
     pub(super) peer: Option<&'s mut Outgoing>,
     /// For events.
     pub(super) log: &'s mut Log,
     /// For changes of the role.
     pub(super) service_manager: &'s mut ServiceManager,
-}
-
-/// How many requests met which limit of the node since the log was told.
-#[derive(Default)]
-pub(super) struct LimitsMet {
-    rate: u64,
-    memory: u64,
-    quota: u64,
-    tombstones: u64,
-}
-
-impl LimitsMet {
-    fn note(&mut self, refusal: Refusal) {
-        if let Refusal::RateLimited { .. } = refusal {
-            self.rate += 1;
-        } else if refusal == Refusal::CapacityExceeded {
-            self.memory += 1;
-        } else if refusal == Refusal::CustomerQuotaExceeded {
-            self.quota += 1;
-        } else if refusal == Refusal::TombstoneLimitExceeded {
-            self.tombstones += 1;
-        }
-    }
-
-    /// The events to log, with how often each happened; none of them is left.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = (&'static str, u64)> {
-        let Self { rate, memory, quota, tombstones } = std::mem::take(self);
-        let all = [
-            ("rate_limit_reached", rate),
-            ("memory_limit_reached", memory),
-            ("customer_memory_quota_reached", quota),
-            ("tombstone_limit_reached", tombstones),
-        ];
-        all.into_iter().filter(|&(_, count)| count > 0)
-    }
 }
 
 /// The request that a connection may have with the node.
@@ -284,11 +262,22 @@ impl Outbox for Replies<'_> {
     fn respond(&mut self, id: RequestId, response: Response<'_>) {
         let id = ConnectionId(id.0);
         // What outlasts its connection is answered too: there is nobody any more who waits for it.
-        let owed = self.connections.get(id).and_then(|connection| connection.owed.take());
-        let Some(Owed { frame, shape, is_change }) = owed else { return };
-        if let Err(refusal) = response.result {
-            self.limits_met.note(refusal);
+        let is_visited = self.connections.is_visited(id);
+        let Some(connection) = self.connections.get(id) else { return };
+        let Some(Owed { frame, shape, is_change }) = connection.owed.take() else { return };
+        let asked_at = connection.asked_at;
+        if !is_visited {
+            // What it has sent meanwhile could not be served before.
+            connection.asked_at = self.now.monotonic;
         }
+        let result = match response.result {
+            Ok(_) => AnswerResult::OK,
+            Err(refusal) => {
+                self.limits_met.note_refusal(refusal);
+                AnswerResult::of_error(&ApiError::from(refusal))
+            }
+        };
+        self.requests.note(Some(shape.operation), result, asked_at, is_visited);
         let frame = ReplyFrame { close: frame.close || self.stopping, ..frame };
         if let Some(output) = self.connections.writer(id, self.now.monotonic) {
             api::write_answer(output, &frame, self.date, shape, &response, self.keyring);
@@ -299,7 +288,9 @@ impl Outbox for Replies<'_> {
                 connection.close_when_sent();
             }
         }
-        self.connections.mark_dirty(id);
+        if !is_visited {
+            self.connections.mark_dirty(id);
+        }
     }
 
     fn send_peer(&mut self, message: Message<'_>) {

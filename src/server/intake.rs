@@ -4,6 +4,7 @@
 use std::mem;
 
 use super::limits::DISCARD_BYTES_MAX;
+use crate::api::endpoints::Operation;
 use crate::api::{self, ApiError, Door, Prepared};
 use crate::http::{
     BodyFraming, ChunkDecoder, Expectation, Head, HeadLimits, HttpError, Method, ReplyFrame, Version, parse_head,
@@ -52,6 +53,8 @@ pub enum Step<'b> {
     Refused {
         /// For the answer.
         frame: ReplyFrame,
+        /// What was asked for, if that is known.
+        operation: Option<Operation>,
         /// Why.
         error: ApiError,
     },
@@ -206,7 +209,8 @@ impl Intake {
                 let Some(length) = usize::try_from(length).ok().filter(|&length| length <= limit) else {
                     // What is too large is not even dropped: it may be without end.
                     let frame = ReplyFrame { close: true, ..frame };
-                    return (bytes.len(), Step::Refused { frame, error: ApiError::too_large(limit) });
+                    let operation = Some(prepared.reply_shape().operation);
+                    return (bytes.len(), Step::Refused { frame, operation, error: ApiError::too_large(limit) });
                 };
                 if let Some(body) = rest.get(..length) {
                     return (head_bytes + length, Step::Request { frame, prepared, body });
@@ -242,6 +246,7 @@ impl Intake {
         frame: ReplyFrame,
         error: ApiError,
     ) -> (usize, Step<'b>) {
+        let operation = api::operation_of(head);
         let length = match head.body {
             BodyFraming::Empty => Some(0),
             BodyFraming::Length(length) => (length <= DISCARD_BYTES_MAX).then_some(length),
@@ -253,11 +258,11 @@ impl Intake {
                 if come < length {
                     self.phase = Phase::Discard { left_bytes: length - come };
                 }
-                (head_bytes + come as usize, Step::Refused { frame, error })
+                (head_bytes + come as usize, Step::Refused { frame, operation, error })
             }
             _ => {
                 let frame = ReplyFrame { close: true, ..frame };
-                (head_bytes + rest_bytes, Step::Refused { frame, error })
+                (head_bytes + rest_bytes, Step::Refused { frame, operation, error })
             }
         }
     }
@@ -281,7 +286,7 @@ fn whole_again<'b>(scratch: &'b ChunkedScratch, context: &mut Context<'b, '_>) -
     // The keys may have changed since, so it may fail now; its body has come, so the connection goes on all the same.
     match api::prepare(&head, context.door, context.settings, context.keyring) {
         Ok(prepared) => Step::Request { frame, prepared, body: &scratch.body },
-        Err(error) => Step::Refused { frame, error },
+        Err(error) => Step::Refused { frame, operation: api::operation_of(&head), error },
     }
 }
 

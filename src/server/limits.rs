@@ -40,6 +40,8 @@ pub(super) const ACCEPTS_PER_TURN_MAX: u32 = 64;
 pub(super) const TIMER_STEPS_PER_TURN_MAX: u32 = 256;
 /// One poll reports at most so many events.
 pub(super) const EVENTS_PER_TURN_MAX: usize = 1024;
+/// A turn that takes so long has delayed others by more than any client may delay another.
+pub(super) const LOOP_STALL_TIME: Duration = Duration::from_millis(5);
 /// The loop never sleeps longer: a suspended machine's sleep counts for deadlines, but not for `epoll_wait`.
 pub(super) const SLEEP_MAX: Duration = Duration::from_secs(1);
 

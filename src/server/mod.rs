@@ -36,6 +36,7 @@ pub mod intake;
 mod limits;
 mod listener;
 mod peer;
+mod process;
 mod sandbox;
 mod signals;
 mod socket_file;
@@ -55,17 +56,18 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use self::connection::HttpTimes;
-use self::connections::{CONNECTIONS_MAX, Connections, LimitsMet, index_of};
+use self::connections::{CONNECTIONS_MAX, Connections, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
-    REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX,
-    REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG,
-    VISITS_TIME_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, PEER_DESCRIPTORS, READ_BYTES_MAX,
+    REFUSED_LINGER_TIME_MAX, REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX,
+    REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
+    VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
+use self::process::Process;
 use self::signals::Signals;
 use self::socket_file::ListenError;
 use self::stop::Stopping;
@@ -75,11 +77,13 @@ use crate::api::{ApiError, Code, Settings, write_api_error};
 use crate::config::Config;
 use crate::http::{HeadLimits, HttpDate};
 use crate::log::{Log, Value};
+use crate::metrics::limits::{Limit, LimitsMet};
+use crate::metrics::requests::Requests;
 use crate::node::Node;
 use crate::node::request::ConnectionId;
 use crate::status::{Sandbox, role_name};
 use crate::store_id::{KeyError, KeyRing};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, WallTime};
 use crate::wheel::Timers;
 
 /// Signals; connections have their index in the table, which is smaller, the peer and the listeners the numbers behind.
@@ -151,8 +155,12 @@ struct Server {
     read_buffer: Vec<u8>,
     scratch: ChunkedScratch,
     started: Instant,
+    started_at: WallTime,
+    process: Process,
     rejected_total: u64,
     limits_met: LimitsMet,
+    requests: Requests,
+    loop_stalls_total: u64,
     longest_turn: Duration,
     turn_ended: Instant,
     service_manager: ServiceManager,
@@ -252,8 +260,12 @@ impl Server {
             read_buffer: vec![0; READ_BYTES_MAX],
             scratch: ChunkedScratch::default(),
             started: now.monotonic,
+            started_at: now.wall,
+            process: Process::open(),
             rejected_total: 0,
             limits_met: LimitsMet::default(),
+            requests: Requests::default(),
+            loop_stalls_total: 0,
             longest_turn: Duration::ZERO,
             turn_ended: now.monotonic,
             service_manager: ServiceManager::from_env(now.monotonic),
@@ -293,7 +305,7 @@ impl Server {
         let now = clock::now();
         let turn_began = now.monotonic;
         self.date.update(now.wall);
-        if self.note_events(events) {
+        if self.note_events(events, turn_began) {
             self.on_signals(now);
         }
         self.serve_peer();
@@ -308,15 +320,23 @@ impl Server {
         self.end_turn_of_peer(now);
         self.stop_if_handed_over(now);
         self.send_to_dirty(now);
-        for (event, refused) in self.limits_met.take() {
-            self.log.warn(now, event, &[("refused", Value::Number(refused))]);
+        if self.limits_met.has_untold() {
+            for (event, refused) in self.limits_met.take_untold() {
+                self.log.warn(now, event, &[("refused", Value::Number(refused))]);
+            }
         }
         self.log.close_windows(now);
         self.service_manager.on_end_of_turn(now.monotonic);
         // A timer that outlived its connection would be a leak.
         assert!(self.timers.len() <= self.connections.len(), "every timer belongs to a connection");
         self.turn_ended = clock::monotonic();
-        self.longest_turn = self.longest_turn.max(self.turn_ended.since(turn_began));
+        self.requests.note_end_of_turn(self.turn_ended);
+        let took = self.turn_ended.since(turn_began);
+        self.longest_turn = self.longest_turn.max(took);
+        if took >= LOOP_STALL_TIME {
+            self.loop_stalls_total += 1;
+            self.log.warn(now, "loop_stalled", &[("ms", Value::Number(millis(took)))]);
+        }
         Ok(!self.is_stopped(now))
     }
 
@@ -341,7 +361,7 @@ impl Server {
 
     /// Turns events into marks on listeners and connections. Nothing is opened or closed meanwhile, so that an event is always
     /// about what it was about when it happened. Says whether a signal came.
-    fn note_events(&mut self, events: &Events) -> bool {
+    fn note_events(&mut self, events: &Events, now: Instant) -> bool {
         let mut signalled = false;
         for event in events {
             match event.token() {
@@ -361,7 +381,7 @@ impl Server {
                     connection.note_event(event);
                     if connection.has_work() {
                         let id = connection.id;
-                        self.connections.wake(id);
+                        self.connections.wake(id, now);
                     }
                 }
             }
@@ -397,7 +417,7 @@ impl Server {
                 let why = error.to_string();
                 self.log.error(now, "accept_failed", &[("error", Value::Text(&why))]);
                 if listener::is_exhausted(&error) {
-                    self.refuse_one_from_reserve(now, index);
+                    self.refuse_one_from_reserve(index);
                 }
                 return false;
             }
@@ -410,8 +430,7 @@ impl Server {
         let is_full = self.connections.open_count() >= self.fixed.room.connections;
         if is_full {
             self.rejected_total += 1;
-            let limit = [("max_connections", Value::Number(self.fixed.room.connections as u64))];
-            self.log.warn(now, "too_many_connections", &limit);
+            self.limits_met.note(Limit::Connections);
             if self.connections.refused_count() >= self.fixed.room.refused {
                 return self.refuse(stream);
             }
@@ -428,7 +447,7 @@ impl Server {
         }
         if is_full {
             self.connections.refuse(id);
-            self.answer_error(now, id, UNKNOWN_FRAME, &no_room());
+            self.answer_error(now, id, UNKNOWN_FRAME, None, &no_room());
             self.send(now, id);
             if let Some(connection) = self.connections.get(id) {
                 // Its first request is still to come, and must not fail before it can read why.
@@ -449,7 +468,8 @@ impl Server {
     }
 
     /// There is no descriptor left: with the one kept for this, one client is told.
-    fn refuse_one_from_reserve(&mut self, now: Now, index: usize) {
+    fn refuse_one_from_reserve(&mut self, index: usize) {
+        self.limits_met.note(Limit::Descriptors);
         let mut reserve = mem::replace(&mut self.reserve, Reserve::empty());
         reserve.lend(|| {
             if let Ok(Some(stream)) = self.listeners[index].accept() {
@@ -458,7 +478,6 @@ impl Server {
             }
         });
         self.reserve = reserve;
-        self.log.warn(now, "no_descriptors_left", &[]);
     }
 
     /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog. Says what time it
@@ -475,14 +494,20 @@ impl Server {
             if backlog > 0 { (REQUESTS_PER_TURN_FOR_BACKLOG, VISITS_TIME_FOR_BACKLOG) } else { (0, Duration::ZERO) };
         for _ in 0..woken {
             let Some(id) = self.connections.next_woken() else { break };
-            visits.count(self.visit(visits.now, id, quota));
+            let served = self.visit(visits.now, id, quota);
+            if visits.count(served) {
+                self.requests.note_time(visits.now.monotonic);
+            }
             if visits.left <= kept || visits.time() >= VISITS_TIME_MAX - kept_time {
                 break;
             }
         }
         for _ in 0..backlog {
             let Some(id) = self.connections.next_of_backlog() else { break };
-            visits.count(self.visit(visits.now, id, quota));
+            let served = self.visit(visits.now, id, quota);
+            if visits.count(served) {
+                self.requests.note_time(visits.now.monotonic);
+            }
             if visits.left == 0 || visits.time() >= VISITS_TIME_MAX {
                 break;
             }
@@ -502,14 +527,16 @@ struct Visits {
 }
 
 impl Visits {
-    /// Counts the requests of a visit, and reads the clock every few of them.
-    fn count(&mut self, requests: u32) {
+    /// Counts the requests of a visit, and reads the clock every few of them. Says whether it did.
+    fn count(&mut self, requests: u32) -> bool {
         self.left = self.left.saturating_sub(requests);
         self.untimed += requests;
-        if self.untimed >= REQUESTS_PER_CLOCK {
+        let reads_clock = self.untimed >= REQUESTS_PER_CLOCK;
+        if reads_clock {
             self.untimed = 0;
             self.now.monotonic = clock::monotonic();
         }
+        reads_clock
     }
 
     fn time(&self) -> Duration {

@@ -87,7 +87,7 @@ impl Server {
             if let Some(connection) = self.connections.get(id) {
                 // A last look, so that what has been sent before the stop is answered.
                 connection.readable = true;
-                self.connections.wake(id);
+                self.connections.wake(id, now.monotonic);
             }
         }
     }

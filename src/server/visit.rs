@@ -13,6 +13,7 @@ use super::intake::{Context, Step, UNKNOWN_FRAME};
 use super::limits::{LINGER_TIME_MAX, OUTPUT_BYTES_PER_REQUEST, READS_PER_VISIT_MAX, WRITE_BYTES_PER_VISIT_MAX};
 use super::{Server, clock};
 use crate::log::Value;
+use crate::metrics::limits::Limit;
 use crate::node::Input;
 use crate::node::request::ConnectionId;
 use crate::time::Now;
@@ -49,7 +50,7 @@ impl Server {
         }
         connection.note_waiting(now.monotonic);
         if connection.has_work() {
-            self.connections.wake_later(id);
+            self.connections.wake_later(id, now.monotonic);
         }
         self.settle_timer(id);
         spent
@@ -225,9 +226,9 @@ impl Server {
                     connection.note_request(now.monotonic);
                     self.answer_request(now, id, frame, prepared, body);
                 }
-                Step::Refused { frame, error } => {
+                Step::Refused { frame, operation, error } => {
                     connection.note_request(now.monotonic);
-                    self.answer_error(now, id, frame, &error);
+                    self.answer_error(now, id, frame, operation, &error);
                     self.end_early_if_closing(id);
                 }
                 Step::Broken { frame, error } => self.refuse_and_close(now, id, frame, error.status, error.message),
@@ -296,7 +297,7 @@ impl Server {
                 Fate::Close => self.close(now, id),
                 Fate::Keep => {
                     if self.connections.get(id).is_some_and(|connection| connection.has_work()) {
-                        self.connections.wake(id);
+                        self.connections.wake(id, now.monotonic);
                     }
                     self.settle_timer(id);
                 }
@@ -340,9 +341,15 @@ impl Server {
     pub(super) fn on_connection_timer(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         connection.timer = None;
+        connection.note_woken(now.monotonic);
         match connection.due(&self.fixed.times, now.monotonic) {
             None => self.settle_timer(id),
-            Some(Due::Drop) => self.close(now, id),
+            Some(Due::Drop) => {
+                if connection.output.unsent_bytes() > 0 {
+                    self.limits_met.note(Limit::WriteTime);
+                }
+                self.close(now, id);
+            }
             Some(Due::Request) => {
                 self.refuse_and_close(now, id, UNKNOWN_FRAME, 408, REQUEST_TOO_SLOW);
                 self.visit(now, id, 1);

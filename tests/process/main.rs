@@ -8,6 +8,7 @@ mod examples;
 mod http_profile;
 mod lifecycle;
 mod manual;
+mod metrics;
 mod peer_link;
 mod sandbox;
 mod service_manager;

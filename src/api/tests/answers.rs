@@ -4,10 +4,13 @@ use super::super::errors::ERRORS;
 use super::*;
 use crate::http::{HttpDate, ReplyFrame, Version};
 use crate::json::CounterBodyMistake;
+use crate::metrics::limits::{Limit, LimitsMet};
+use crate::metrics::requests::{AnswerResult, Requests};
+use crate::metrics::{Kind, METRICS, metrics_text};
 use crate::node::request::{Counter, Etag};
 use crate::node::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
 use crate::node::{NodeStatus, Role};
-use crate::status::{Protection, Sandbox, ShellStatus};
+use crate::status::{PeerStatus, ProcessStatus, Protection, Sandbox, ShellStatus};
 use crate::time::{Instant, WallTime};
 
 const FRAME: ReplyFrame = ReplyFrame { version: Version::Http11, head_only: false, close: false };
@@ -334,14 +337,36 @@ fn pages() {
         epoch: 1,
         ..NodeStatus::default()
     };
+    let mut requests = Requests::default();
+    requests.note(Some(Operation::Update), AnswerResult::of_code(Code::StoreLocked), Instant::ZERO, true);
+    requests.note_end_of_turn(Instant::from_millis(3));
+    let mut limits = LimitsMet::default();
+    limits.note(Limit::Rate);
+    let peer = PeerStatus {
+        host_id: "other".to_owned(),
+        lag: std::time::Duration::from_micros(1250),
+        failures_total: 21,
+        last_failure: "why".to_owned(),
+        handshakes_total: 22,
+        connection_ends: vec![("incoming", "WrongSite", 23)],
+        forwarded_total: 24,
+        served_forwards_total: 25,
+    };
     let shell = ShellStatus {
         version: "1.2.3",
         host_id: "host",
         site: "local",
+        started_at: WallTime(1_767_323_045_678),
         uptime: std::time::Duration::from_millis(1999),
+        process: ProcessStatus { resident_bytes: Some(4096), cpu_time: std::time::Duration::from_millis(12) },
+        requests: &requests,
+        limits: &limits,
         connections: 9,
+        connections_limit: 1024,
+        connections_accepted_total: 12,
         connections_rejected_total: 10,
         memory_limit_bytes: 11,
+        loop_stalls_total: 13,
         longest_turn: std::time::Duration::from_micros(1500),
         now: Instant::from_millis(20_000),
         sandbox: Sandbox { seccomp: Protection::On, landlock: Protection::Unavailable },
@@ -352,7 +377,7 @@ fn pages() {
     };
     let page = |page| {
         let mut out = Vec::new();
-        write_page(&mut out, &FRAME, &date(), page, &node, &shell);
+        write_page(&mut out, &FRAME, &date(), page, &render_page(page, &node, &shell));
         String::from_utf8(out).unwrap()
     };
     for health in [Page::Healthz, Page::Readyz] {
@@ -372,18 +397,68 @@ fn pages() {
     assert_eq!(status.split_once("\r\n\r\n").unwrap().1, expected + "\n");
     let metrics = page(Page::Metrics);
     assert!(metrics.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
-    let lines: Vec<_> = metrics.split_once("\r\n\r\n").unwrap().1.lines().collect();
-    assert!(lines.len() > 30 && lines.len() % 3 == 0);
-    for three in lines.chunks(3) {
-        let name = three[0].strip_prefix("# HELP ").unwrap().split(' ').next().unwrap();
-        assert!(name.starts_with("bbd_"), "{name}");
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        assert_eq!(three[1], format!("# TYPE {name} {kind}"));
-        assert!(three[2].starts_with(name), "{}", three[2]);
-        three[2].rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+    let alone = metrics.split_once("\r\n\r\n").unwrap().1;
+    let node = NodeStatus { peer_heard_at: Some(Instant::from_millis(19_750)), ..node };
+    let paired = metrics_text(&node, &ShellStatus { peer: Some(&peer), ..shell });
+    let of_peer: Vec<&str> = metrics_on(&paired).into_iter().filter(|name| !metrics_on(alone).contains(name)).collect();
+    assert_eq!(
+        metrics_on(&paired),
+        METRICS.each_ref().map(|row| row.name),
+        "with a peer there is every metric, in order"
+    );
+    assert!(
+        of_peer.iter().all(|name| ["peer", "replication", "forward", "changes"].iter().any(|part| name.contains(part)))
+    );
+    for line in [
+        "bbd_lock_expirations_total 8",
+        "bbd_node_info{site=\"local\",host_id=\"host\",version=\"1.2.3\"} 1",
+        "bbd_role{role=\"PRIMARY\"} 1",
+        "bbd_role{role=\"JOINING\"} 0",
+        "bbd_start_time_seconds 1767323045.678",
+        "bbd_cpu_seconds_total 0.012",
+        "bbd_requests_total{operation=\"update\",result=\"StoreLocked\"} 1",
+        "bbd_request_duration_seconds_bucket{operation=\"update\",le=\"0.0025\"} 0",
+        "bbd_request_duration_seconds_bucket{operation=\"update\",le=\"0.005\"} 1",
+        "bbd_request_duration_seconds_bucket{operation=\"update\",le=\"+Inf\"} 1",
+        "bbd_request_duration_seconds_sum{operation=\"update\"} 0.003",
+        "bbd_limits_reached_total{limit=\"rate-limit\"} 1",
+        "bbd_limits_reached_total{limit=\"memory-limit\"} 0",
+        "bbd_peer_silence_seconds{peer=\"other\"} 0.25",
+        "bbd_peer_connection_ends_total{direction=\"incoming\",reason=\"WrongSite\"} 23",
+        "bbd_replication_lag_seconds 0.00125",
+    ] {
+        assert!(paired.lines().any(|known| known == line), "{line} in {paired}");
     }
-    assert!(lines.contains(&"bbd_lock_expirations_total 8"));
-    assert!(lines.contains(&"bbd_node_info{site=\"local\",host_id=\"host\",version=\"1.2.3\"} 1"));
+}
+
+/// The metrics of a page, which is read strictly: help and type once and first, then samples with the labels of the table.
+fn metrics_on(page: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (name, help) = line.strip_prefix("# HELP ").unwrap().split_once(' ').unwrap();
+        let row = METRICS.iter().find(|row| row.name == name).unwrap();
+        assert_eq!((help, row.kind == Kind::Counter), (row.help, name.ends_with("_total")));
+        assert_eq!(lines.next().unwrap(), format!("# TYPE {name} {}", row.kind.name()));
+        let mut samples = 0;
+        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            value.parse::<f64>().unwrap();
+            let (series, labels) = series.split_once('{').unwrap_or((series, ""));
+            assert!(
+                series == name || (row.kind == Kind::Histogram && series.starts_with(&format!("{name}_"))),
+                "{line}"
+            );
+            let labels = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty());
+            let labels: Vec<&str> = labels.map(|label| label.split('=').next().unwrap()).collect();
+            let labels: Vec<&str> = labels.into_iter().filter(|label| *label != "le").collect();
+            assert_eq!(labels, row.labels, "{line}");
+            samples += 1;
+        }
+        assert!(samples > 0 && !names.contains(&name), "{name}");
+        names.push(name);
+    }
+    names
 }
 
 #[test]

@@ -7,6 +7,9 @@ use super::super::errors::ERRORS;
 use super::super::fields::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_LOCK_WAIT_MS, REQUEST_HEADERS};
 use super::super::names::MAX_NAME_BYTES;
 use super::*;
+use crate::metrics::METRICS;
+use crate::metrics::limits::LIMITS;
+use crate::metrics::requests::NO_OPERATION;
 
 const MANUAL: &str = include_str!("../../../man/bbd-api.7");
 
@@ -79,5 +82,27 @@ fn limits() {
         (MAX_IDEMPOTENCY_KEY_CHARS as u64, "1 to "),
     ] {
         assert!(MANUAL.replace('\n', " ").contains(&format!("{unit}{number}")), "{unit}{number}");
+    }
+}
+
+#[test]
+fn metrics() {
+    let text = section("METRICS");
+    let read = text.replace('\n', " ");
+    for row in &METRICS {
+        let labels = match row.labels {
+            [] => String::new(),
+            [only] => format!(", by {only}"),
+            [first @ .., last] => format!(", by {} and {last}", first.join(", ")),
+        };
+        let entry = format!(".It Li {} {:?}{labels}. {} .", row.name, row.kind, row.help);
+        assert!(read.contains(&entry), "{entry}");
+    }
+    let listed = lines_of(text, ".It Li ");
+    let listed: Vec<&str> = listed.into_iter().map(|item| item.split(" Ta ").next().unwrap_or(item)).collect();
+    let known: BTreeSet<&str> = METRICS.iter().map(|row| row.name).chain(LIMITS.iter().map(|row| row.name)).collect();
+    assert_eq!(listed, known.into_iter().collect::<Vec<_>>());
+    for name in ENDPOINTS.iter().map(|endpoint| endpoint.name).chain([NO_OPERATION]) {
+        assert!(text.contains(&format!("\n.Li {name} ")), "{name}");
     }
 }

@@ -61,7 +61,7 @@ impl Driver {
                     self.seen.push(Seen::Request(String::from_utf8(body.to_vec()).unwrap()));
                     self.closed = frame.close;
                 }
-                Step::Refused { frame, error } => {
+                Step::Refused { frame, error, .. } => {
                     self.seen.push(Seen::Refused(error.status(), frame.close));
                     self.closed = frame.close;
                 }

@@ -118,6 +118,9 @@ pub(super) struct PeerSockets {
     failure_told: String,
     failures_total: u64,
     last_failure: String,
+    handshakes_total: u64,
+    /// Who dialled, why the connection ended or did not come up, and how often: one line for each that ever happened.
+    connection_ends: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl PeerSockets {
@@ -162,6 +165,8 @@ impl PeerSockets {
             failure_told: String::new(),
             failures_total: 0,
             last_failure: String::new(),
+            handshakes_total: 0,
+            connection_ends: Vec::new(),
         }))
     }
 
@@ -205,6 +210,18 @@ impl PeerSockets {
             lag: self.lag.at(now),
             failures_total: self.failures_total,
             last_failure: self.last_failure.clone(),
+            handshakes_total: self.handshakes_total,
+            connection_ends: self.connection_ends.clone(),
+            forwarded_total: self.outgoing.forwarded_total,
+            served_forwards_total: self.outgoing.served_forwards_total,
+        }
+    }
+
+    fn count_end(&mut self, direction: &'static str, end: &End) {
+        let reason = end.name();
+        match self.connection_ends.iter_mut().find(|(known, of, _)| (*known, *of) == (direction, reason)) {
+            Some((_, _, count)) => *count += 1,
+            None => self.connection_ends.push((direction, reason, 1)),
         }
     }
 
@@ -409,6 +426,7 @@ impl Server {
             News::Up { incarnation, address } => {
                 if let Some(peer) = &mut self.peer {
                     peer.failure_told.clear();
+                    peer.handshakes_total += 1;
                     let address = address.to_string();
                     let fields =
                         [("peer", Value::Text(&peer.key.identity.peer_host_id)), ("address", Value::Text(&address))];
@@ -427,6 +445,7 @@ impl Server {
                     self.log.warn(now, "peer_link_down", &fields);
                     peer.failures_total += 1;
                     peer.last_failure = help;
+                    peer.count_end("outgoing", &end);
                 }
                 self.tell_node(now, Input::PeerDown);
             }
@@ -442,6 +461,7 @@ impl Server {
     /// A try to connect came to nothing. Said once, until something else is the reason.
     fn report_failure(&mut self, now: Now, end: &End) {
         let Some(peer) = &mut self.peer else { return };
+        peer.count_end("outgoing", end);
         let help = end.to_string();
         if peer.failure_told == help {
             return;
@@ -458,6 +478,9 @@ impl Server {
 
     /// An accepted connection has ended.
     fn report_end(&mut self, now: Now, link: &Incoming, end: &End) {
+        if let Some(peer) = &mut self.peer {
+            peer.count_end("incoming", end);
+        }
         let (address, help) = (link.address.to_string(), end.to_string());
         let fields =
             [("address", Value::Text(&address)), ("why", Value::Text(end.name())), ("help", Value::Text(&help))];

@@ -53,6 +53,10 @@ pub(in crate::server) struct Outgoing {
     holds_answers: bool,
     /// The node wants both connections ended.
     pub(in crate::server) misbehaved: Option<PeerMisbehaved>,
+    /// Requests of this node's clients that went this way.
+    pub(super) forwarded_total: u64,
+    /// Answers to requests of the peer's clients that did.
+    pub(super) served_forwards_total: u64,
 }
 
 enum State {
@@ -75,6 +79,8 @@ impl Outgoing {
             has_overflowed: false,
             holds_answers: false,
             misbehaved: None,
+            forwarded_total: 0,
+            served_forwards_total: 0,
         }
     }
 
@@ -87,6 +93,8 @@ impl Outgoing {
     pub(in crate::server) fn push(&mut self, message: &Message<'_>) {
         if self.is_up() {
             self.has_overflowed |= !self.queue.push(message);
+            self.forwarded_total += u64::from(matches!(message, Message::Forward { .. }));
+            self.served_forwards_total += u64::from(matches!(message, Message::Forwarded { .. }));
             self.holds_answers |= matches!(
                 message,
                 Message::Forwarded { response, .. } if response.result.is_ok() && !response.degraded

@@ -1,0 +1,121 @@
+//! `/metrics` of a living daemon: what is counted, what is timed, and whether Prometheus would take it.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::{Answer, Daemon, has_tool};
+
+fn ask(daemon: &Daemon, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: b\r\nX-Customer-ID: shop\r\n");
+    for header in headers {
+        head.push_str(&format!("{header}\r\n"));
+    }
+    daemon.ask(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+}
+
+fn page(daemon: &Daemon) -> String {
+    String::from_utf8(ask(daemon, "GET", "/metrics", &[], "").body).unwrap()
+}
+
+/// The value of a series; 0 if it is not there.
+fn value(page: &str, series: &str) -> f64 {
+    let of = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+    page.lines().find_map(of).unwrap_or(0.0)
+}
+
+#[test]
+fn requests_are_counted_by_operation_and_result() {
+    let daemon = Daemon::start(&["--rate-limit=1000", "--burst-size=30", "--http-read-header-timeout=200ms"]);
+    let id = String::from_utf8(ask(&daemon, "POST", "/api/v1/create", &[], "one").body).unwrap();
+    for _ in 0..3 {
+        ask(&daemon, "GET", &format!("/api/v1/snapshot/{id}"), &[], "");
+    }
+    ask(&daemon, "GET", "/api/v1/snapshot/v1:0:nonsense", &[], "");
+    ask(&daemon, "POST", "/api/v1/complete-modify/ID", &[], "");
+    ask(&daemon, "POST", &format!("/api/v1/update/{id}"), &[], &"x".repeat(3000));
+    ask(&daemon, "GET", "/nowhere", &[], "");
+    daemon.ask(b"nonsense\r\n\r\n");
+    ask(&daemon, "GET", "/api/v1/auth/nobody", &[], "");
+    ask(&daemon, "POST", "/internal/release-lock/nonsense", &[], "");
+    // The head never ends.
+    assert_eq!(daemon.ask(b"GET / HTTP/1.1\r\nHost:").status, 408);
+    let page = page(&daemon);
+    for (operation, result, count) in [
+        ("create", "ok", 1.0),
+        ("snapshot", "ok", 3.0),
+        ("snapshot", "400", 1.0),
+        ("complete-modify", "400", 1.0),
+        ("update", "413", 1.0),
+        ("none", "404", 1.0),
+        ("none", "400", 1.0),
+        ("none", "408", 1.0),
+        ("auth", "401", 1.0),
+        ("release-lock", "NotFound", 1.0),
+    ] {
+        let series = format!("bbd_requests_total{{operation=\"{operation}\",result=\"{result}\"}}");
+        assert_eq!(value(&page, &series), count, "{series}");
+    }
+    assert_eq!(value(&page, "bbd_limits_reached_total{limit=\"body-size\"}"), 1.0);
+    assert_eq!(value(&page, "bbd_limits_reached_total{limit=\"read-time\"}"), 1.0);
+    assert!(value(&page, "bbd_connections_accepted_total") >= 13.0, "one a request");
+    assert!(value(&page, "bbd_resident_memory_bytes") > 500_000.0);
+    // Every answer before this one is timed, and the wait for the rest of the head is not the daemon's time.
+    let timed = |operation| value(&page, &format!("bbd_request_duration_seconds_count{{operation=\"{operation}\"}}"));
+    assert_eq!((timed("snapshot"), timed("none"), timed("metrics")), (4.0, 3.0, 0.0));
+    let slow = "bbd_request_duration_seconds_bucket{operation=\"none\",le=\"0.1\"}";
+    assert_eq!(value(&page, slow), 3.0, "{page}");
+}
+
+#[test]
+fn a_wait_for_a_lock_is_part_of_the_duration() {
+    let daemon = Daemon::start(&["--lock-timeout=300ms"]);
+    let id = String::from_utf8(ask(&daemon, "POST", "/api/v1/create", &[], "one").body).unwrap();
+    ask(&daemon, "POST", &format!("/api/v1/begin-modify/{id}"), &[], "");
+    let path = format!("/api/v1/update/{id}");
+    assert_eq!(ask(&daemon, "POST", &path, &["BigBunny-Lock-Wait: 5000"], "two").status, 200);
+    let page = page(&daemon);
+    let bucket =
+        |bound| value(&page, &format!("bbd_request_duration_seconds_bucket{{operation=\"update\",le=\"{bound}\"}}"));
+    assert_eq!((bucket("0.1"), bucket("+Inf")), (0.0, 1.0), "{page}");
+    assert!(value(&page, "bbd_request_duration_seconds_sum{operation=\"update\"}") > 0.2);
+    let quick = "bbd_request_duration_seconds_bucket{operation=\"begin-modify\",le=\"0.1\"}";
+    assert_eq!(value(&page, quick), 1.0);
+}
+
+#[test]
+fn a_stalled_loop_is_counted_and_logged() {
+    let daemon = Daemon::start::<&str>(&[]);
+    let before = value(&page(&daemon), "bbd_loop_stalls_total");
+    // Stopped in a turn or not, it is between the two readings of the clock at least once in so many tries.
+    for _ in 0..200 {
+        let mut connection = daemon.connect();
+        connection.send(b"GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n");
+        daemon.freeze();
+        sleep(Duration::from_millis(6));
+        daemon.signal(rustix::process::Signal::CONT);
+        connection.answer(false).unwrap();
+        if value(&page(&daemon), "bbd_loop_stalls_total") > before {
+            assert!(daemon.log().contains(" warn loop_stalled ms="), "{}", daemon.log());
+            return;
+        }
+    }
+    panic!("no stall was seen in 200 tries");
+}
+
+#[test]
+fn prometheus_takes_the_page() {
+    if !has_tool("promtool") {
+        return;
+    }
+    let daemon = Daemon::start::<&str>(&[]);
+    ask(&daemon, "PUT", "/api/v1/named/a", &[], "one");
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = promtool.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(page(&daemon).as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
