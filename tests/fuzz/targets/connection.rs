@@ -245,7 +245,7 @@ impl World {
                 }
                 true
             }
-            Step::Refused { frame, error } => {
+            Step::Refused { frame, error, .. } => {
                 self.clients.refuse(client, frame, &error);
                 true
             }
