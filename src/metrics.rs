@@ -78,6 +78,7 @@ pub enum Metric {
     ReplicationLag,
     ReplicationQueueChanges,
     ReplicationQueueBytes,
+    ReplicationWaits,
     Changes,
     LostChanges,
 }
@@ -108,7 +109,7 @@ const fn row(
 
 /// The table, in the order of the page.
 #[rustfmt::skip]
-pub static METRICS: [MetricRow; 40] = [
+pub static METRICS: [MetricRow; 41] = [
     row(Metric::NodeInfo, Kind::Gauge, "bbd_node_info", &["site", "host_id", "version"], "Which node this is; always 1."),
     row(Metric::Role, Kind::Gauge, "bbd_role", &["role"], "1 for the role that the node has, 0 for the others."),
     row(Metric::LeaderEpoch, Kind::Gauge, "bbd_leader_epoch", &[], "The epoch of the primary."),
@@ -147,6 +148,7 @@ pub static METRICS: [MetricRow; 40] = [
     row(Metric::ReplicationLag, Kind::Gauge, "bbd_replication_lag_seconds", &[], "How long a change takes to be acknowledged by the other node."),
     row(Metric::ReplicationQueueChanges, Kind::Gauge, "bbd_replication_queue_changes", &[], "Changes that the other node has not acknowledged."),
     row(Metric::ReplicationQueueBytes, Kind::Gauge, "bbd_replication_queue_bytes", &[], "The same in bytes."),
+    row(Metric::ReplicationWaits, Kind::Counter, "bbd_replication_waits_total", &[], "Times that clients waited for the other node to come on."),
     row(Metric::Changes, Kind::Counter, "bbd_changes_total", &[], "Changes made or applied."),
     row(Metric::LostChanges, Kind::Counter, "bbd_lost_changes_total", &[], "Changes of this node that were dropped because the other had become primary."),
 ];
@@ -269,6 +271,7 @@ fn write_metric(page: &mut PageWriter, metric: Metric, node: &NodeStatus, shell:
         Metric::ReplicationLag => with_peer(shell, |peer| page.sample(&[], peer.lag.as_secs_f64())),
         Metric::ReplicationQueueChanges => with_peer(shell, |_| page.sample(&[], node.unacknowledged)),
         Metric::ReplicationQueueBytes => with_peer(shell, |_| page.sample(&[], node.backlog_bytes)),
+        Metric::ReplicationWaits => with_peer(shell, |_| page.sample(&[], node.pace_waits_total)),
         Metric::Changes => with_peer(shell, |_| page.sample(&[], node.changes)),
         Metric::LostChanges => with_peer(shell, |_| page.sample(&[], node.lost_changes_total)),
     }

@@ -54,7 +54,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             figure("the oldest of them before the kill", "ms", Goal::AtMost(10.0)),
         ],
         runs_at_most: usize::MAX,
-        run: |bbd| killed(bbd, &[]),
+        run: |bbd| killed(bbd, &[], EACH_ONCE),
+    },
+    Scenario {
+        name: "kill-busy",
+        title: "the same with 16 changes under way on each connection; it comes back under that load",
+        figures: &[
+            figure("longest refusal through the survivor", "ms", Goal::AtMost(300.0)),
+            figure("answered changes", "", Goal::None),
+            figure("of them lost", "", Goal::None),
+            figure("the oldest of them before the kill", "ms", Goal::AtMost(10.0)),
+            figure("until it is SECONDARY again", "ms", Goal::None),
+        ],
+        runs_at_most: usize::MAX,
+        run: killed_and_back,
     },
     Scenario {
         name: "kill-replicated",
@@ -62,7 +75,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         figures: &[figure("answered changes", "", Goal::None), figure("of them lost", "", Goal::AtMost(0.0))],
         runs_at_most: usize::MAX,
         // How long changes are refused is up to who starts another secondary.
-        run: |bbd| Ok(killed(bbd, &["--durability=replicated"])?[1..3].to_vec()),
+        run: |bbd| Ok(killed(bbd, &["--durability=replicated"], EACH_ONCE)?[1..3].to_vec()),
     },
     Scenario {
         name: "silence",
@@ -205,10 +218,10 @@ struct BothLoads {
 }
 
 impl BothLoads {
-    fn start(a: &Node, b: &Node) -> Self {
+    fn start(a: &Node, b: &Node, plan: Plan) -> Self {
         let loads = Self {
-            at_a: Load::start(&a.socket, "a", EACH_ONCE),
-            at_b: Load::start(&b.socket, "b", EACH_ONCE),
+            at_a: Load::start(&a.socket, "a", plan),
+            at_b: Load::start(&b.socket, "b", plan),
             since: Instant::now(),
         };
         sleep(BEFORE);
@@ -222,10 +235,14 @@ impl BothLoads {
     }
 }
 
-fn killed(bbd: &Path, flags: &[&str]) -> Fallible<Vec<f64>> {
+fn killed(bbd: &Path, flags: &[&str], plan: Plan) -> Fallible<Vec<f64>> {
     let site = Site::on_loopback(bbd, flags)?;
     let (mut a, mut b) = site.start_both()?;
-    let loads = BothLoads::start(&a, &b);
+    kill_under_load(&mut a, &mut b, plan)
+}
+
+fn kill_under_load(a: &mut Node, b: &mut Node, plan: Plan) -> Fallible<Vec<f64>> {
+    let loads = BothLoads::start(a, b, plan);
     let killed = Instant::now();
     a.signal(Signal::KILL)?;
     a.wait()?;
@@ -234,8 +251,8 @@ fn killed(bbd: &Path, flags: &[&str]) -> Fallible<Vec<f64>> {
     let (at_a, at_b, until) = loads.stop();
     let answered =
         changes(&at_a).chain(changes(&at_b)).filter(|change| change.outcome.is_done() && change.ended < killed).count();
-    let mut lost_changes = lost(&at_a, &b)?;
-    lost_changes.extend(lost(&at_b, &b)?);
+    let mut lost_changes = lost(&at_a, b)?;
+    lost_changes.extend(lost(&at_b, b)?);
     let oldest = lost_changes.iter().map(|change| killed.saturating_duration_since(change.ended)).max();
     Ok(vec![
         ms(longest_gap(&at_b, killed, until)),
@@ -245,10 +262,23 @@ fn killed(bbd: &Path, flags: &[&str]) -> Fallible<Vec<f64>> {
     ])
 }
 
+fn killed_and_back(bbd: &Path) -> Fallible<Vec<f64>> {
+    let site = Site::on_loopback(bbd, &[])?;
+    let (mut a, mut b) = site.start_both()?;
+    let mut figures = kill_under_load(&mut a, &mut b, Plan { depth: 16, ..EACH_ONCE })?;
+    let load = Load::start(&b.socket, "again", AGAIN);
+    let began = Instant::now();
+    let mut a = site.start(Name::A)?;
+    a.await_role("SECONDARY")?;
+    figures.push(ms(began.elapsed()));
+    load.stop();
+    Ok(figures)
+}
+
 fn silenced(bbd: &Path) -> Fallible<Vec<f64>> {
     let site = Site::with_network(bbd, &[])?;
     let (a, mut b) = site.start_both()?;
-    let loads = BothLoads::start(&a, &b);
+    let loads = BothLoads::start(&a, &b, EACH_ONCE);
     let cut = Instant::now();
     site.cut(Name::A)?;
     b.await_role("PRIMARY")?;
@@ -260,7 +290,7 @@ fn silenced(bbd: &Path) -> Fallible<Vec<f64>> {
 fn terminated(bbd: &Path) -> Fallible<Vec<f64>> {
     let site = Site::on_loopback(bbd, &[])?;
     let (mut a, mut b) = site.start_both()?;
-    let loads = BothLoads::start(&a, &b);
+    let loads = BothLoads::start(&a, &b, EACH_ONCE);
     let asked = Instant::now();
     a.signal(Signal::TERM)?;
     a.wait()?;
@@ -275,7 +305,7 @@ fn terminated(bbd: &Path) -> Fallible<Vec<f64>> {
 fn promoted(bbd: &Path) -> Fallible<Vec<f64>> {
     let site = Site::on_loopback(bbd, &[])?;
     let (mut a, mut b) = site.start_both()?;
-    let loads = BothLoads::start(&a, &b);
+    let loads = BothLoads::start(&a, &b, EACH_ONCE);
     let asked = Instant::now();
     let output = Command::new(bbd).arg("promote").arg("--uds").arg(&b.socket).output()?;
     if !output.status.success() {

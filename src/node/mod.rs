@@ -25,6 +25,7 @@ mod kept;
 mod locks;
 mod modify;
 mod named;
+mod pace;
 #[cfg(test)]
 mod pair_tests;
 mod parked;
@@ -288,6 +289,8 @@ pub struct NodeStatus {
     pub is_peer_in_step: bool,
     /// Changes of this node that were dropped after it had been primary alone.
     pub lost_changes_total: u64,
+    /// Times that clients were made to wait for the peer to come on.
+    pub pace_waits_total: u64,
 }
 
 /// Who asked: all that is needed to answer later.
@@ -651,6 +654,7 @@ impl Node {
             peer_heard_at: peering.and_then(|peering| peering.heard_at),
             is_peer_up: peering.is_some_and(|peering| peering.link_up),
             is_peer_in_step: peering.is_some_and(|peering| peering.follower == Follower::InStep),
+            pace_waits_total: peering.map_or(0, |peering| peering.pace.waits_total),
             customers: self.customers.len() as u64,
             locks: self.locks.held(),
             waiters: self.locks.waiters() as u64,

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod overload;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -65,6 +67,9 @@ struct Pair {
     next_id: u64,
     safe: bool,
     backlog_limit_bytes: u64,
+    delay: Duration,
+    /// A node whose process is stopped; what is said to it waits.
+    stopped: Option<usize>,
 }
 
 const DELAY: Duration = Duration::from_micros(300);
@@ -81,6 +86,8 @@ impl Pair {
             next_id: 0,
             safe: false,
             backlog_limit_bytes: 1 << 20,
+            delay: DELAY,
+            stopped: None,
         }
     }
 
@@ -145,7 +152,7 @@ impl Pair {
         let life = node.incarnation();
         for message in std::mem::take(&mut self.said[place].messages) {
             if self.linked {
-                self.flying.push_back((self.now + DELAY, place, life, message));
+                self.flying.push_back((self.now + self.delay, place, life, message));
             }
         }
     }
@@ -174,19 +181,24 @@ impl Pair {
         let end = self.now + Duration::from_millis(millis);
         loop {
             let mut next = end;
-            if let Some((at, ..)) = self.flying.front() {
-                next = next.min(*at);
+            let stopped = self.stopped;
+            let arrives = |(_, from, ..): &Flying| stopped != Some(1 - from);
+            if let Some((at, ..)) = self.flying.iter().find(|message| arrives(message)) {
+                next = next.min((*at).max(self.now));
             }
-            for node in self.nodes.iter().flatten() {
-                next = next.min(node.next_timeout().unwrap_or(end).max(self.now));
+            for place in (0..2).filter(|&place| stopped != Some(place)) {
+                let due = self.nodes[place].as_ref().and_then(Node::next_timeout);
+                next = next.min(due.unwrap_or(end).max(self.now));
             }
             self.now = next;
-            while self.flying.front().is_some_and(|(at, ..)| *at <= self.now) {
-                let (_, from, life, bytes) = self.flying.pop_front().unwrap();
+            while let Some(index) = self.flying.iter().position(arrives)
+                && self.flying[index].0 <= self.now
+            {
+                let (_, from, life, bytes) = self.flying.remove(index).unwrap();
                 let message = read_message(&bytes).unwrap();
                 self.tell(1 - from, Input::PeerMessage { incarnation: life, message });
             }
-            for place in 0..2 {
+            for place in (0..2).filter(|&place| stopped != Some(place)) {
                 if self.nodes[place].as_ref().is_some_and(|node| node.next_timeout().is_some_and(|at| at <= self.now)) {
                     self.tell(place, Input::Timeout);
                 }

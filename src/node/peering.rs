@@ -19,6 +19,7 @@ use super::arena::OwnMap;
 use super::backlog::{Backlog, Batch};
 use super::follow::FollowedLock;
 use super::forward::{Forward, Held};
+use super::pace::Pace;
 use super::request::{ConnectionId, RequestId};
 use super::response::{Answer, Refusal, Response};
 use super::{Event, Node, Outbox, Role};
@@ -121,6 +122,11 @@ pub(super) struct Peering {
     pub(super) follower: Follower,
     /// The connection on which the newest snapshot was announced is still the one there is.
     pub(super) begin_is_safe: bool,
+    /// The follower was dropped for being too far behind: it gets a snapshot when it is heard of.
+    pub(super) snapshot_owed: bool,
+    /// The last record before the newest portion of a snapshot.
+    pub(super) portion_begins: u64,
+    pub(super) pace: Pace,
     pub(super) lease_until: Instant,
     /// The operator said to go on without a peer.
     alone_by_order: bool,
@@ -167,6 +173,7 @@ pub(super) struct Peering {
 impl Peering {
     pub(super) fn new(config: PeerConfig, incarnation: u64, now: Now) -> Self {
         let patience = Duration::from_millis(config.lease_ms + config.grace_ms);
+        let pace = Pace::new(config.backlog_limit_bytes);
         Self {
             config,
             role: Role::Joining,
@@ -180,6 +187,9 @@ impl Peering {
             backlog: Backlog::new(0),
             follower: Follower::None,
             begin_is_safe: false,
+            snapshot_owed: false,
+            portion_begins: 0,
+            pace,
             lease_until: Instant::ZERO,
             alone_by_order: false,
             next_heartbeat: Instant::ZERO,
@@ -521,6 +531,7 @@ impl Node {
         peering.previous = peering.stream.take();
         peering.backlog = Backlog::new(peering.applied);
         peering.follower = Follower::None;
+        peering.snapshot_owed = false;
         peering.lease_until = Instant::ZERO;
         peering.alone_by_order = false;
         peering.next_heartbeat = now.monotonic;

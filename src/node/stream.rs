@@ -11,15 +11,14 @@ use super::response::{Refusal, Response};
 use super::store::{Entry, State};
 use super::{Event, Node, Outbox, PeerMisbehaved, Role};
 use crate::peer::message::Message;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// Sent and not acknowledged, at most: what the shell may have to keep for the peer.
 const IN_FLIGHT_MAX_BYTES: u64 = 4 << 20;
-/// A snapshot waits while so much is unacknowledged, or a quarter of the backlog: so that changes overtake it rather than the
-/// other way round, and that it never fills the backlog by itself.
-const SNAPSHOT_WINDOW_BYTES: u64 = 1 << 20;
-/// Images made in one turn: well under a millisecond's work.
-const IMAGES_PER_TURN: u32 = 256;
+/// Images go out in portions of so many, or of so many bytes, or of an eighth of the backlog: well under a millisecond's work. There are
+/// two under way at most, so that a snapshot comes on whatever else happens, makes no client wait, and never fills the backlog.
+const IMAGES_PER_PORTION: u32 = 512;
+const PORTION_BYTES: u64 = 256 << 10;
 /// The clock offset is the best of so many of the newest milliseconds, so that drift cannot spoil it.
 const CLOCK_SAMPLE_MS: u64 = 1000;
 
@@ -115,8 +114,30 @@ impl Node {
         self.append_images();
         self.send_changes(outbox);
         self.drop_overflowing_backlog(now, outbox);
+        self.keep_pace(now);
         // One that nobody asked for by a message, because this node is about to stop, need not wait for an acknowledgement.
         self.finish_handover_if_acknowledged(now, outbox);
+    }
+
+    /// Has clients wait for a follower that is too far behind.
+    fn keep_pace(&mut self, now: Now) {
+        let peering = self.peering.as_mut().expect("only with a peer");
+        match peering.follower {
+            Follower::None => peering.pace.end_wait(),
+            Follower::Snapshot(_) | Follower::Finishing(_) | Follower::InStep => {
+                let is_joining = peering.follower != Follower::InStep;
+                peering.pace.on_end_of_turn(now.monotonic, &peering.backlog, is_joining);
+            }
+        }
+    }
+
+    /// Until when the shell is to bring nothing from clients, if it is: the follower is to come on first. Whatever the peer says may
+    /// end it before.
+    #[must_use]
+    pub fn clients_wait_until(&self, now: Instant) -> Option<Instant> {
+        let peering = self.peering.as_ref()?;
+        let is_primary = peering.role == Role::Primary && peering.link_up;
+        peering.pace.wait_until(now).filter(|_| is_primary)
     }
 
     fn send_changes(&mut self, outbox: &mut dyn Outbox) {
@@ -138,13 +159,23 @@ impl Node {
         self.peering.as_ref().is_some_and(|peering| {
             peering.link_up
                 && matches!(peering.follower, Follower::Snapshot(_))
-                && peering.backlog.bytes() < SNAPSHOT_WINDOW_BYTES.min(peering.config.backlog_limit_bytes / 4)
+                && peering.backlog.acked() >= peering.portion_begins
         })
     }
 
+    /// Appends a portion of images, if there is one to append.
     fn append_images(&mut self) {
-        for _ in 0..IMAGES_PER_TURN {
-            if !self.has_images_to_append() {
+        if !self.has_images_to_append() {
+            return;
+        }
+        let peering = self.peering.as_mut().expect("only with a peer");
+        let before_bytes = peering.backlog.bytes();
+        let portion_bytes = PORTION_BYTES.min(peering.config.backlog_limit_bytes / 8);
+        peering.portion_begins = peering.backlog.last();
+        for _ in 0..IMAGES_PER_PORTION {
+            let peering = self.peering.as_ref().expect("only with a peer");
+            let Follower::Snapshot(_) = peering.follower else { return };
+            if peering.backlog.bytes() - before_bytes >= portion_bytes {
                 return;
             }
             self.append_image();
@@ -195,6 +226,7 @@ impl Node {
         } else if (is_ours || is_predecessor) && number == base && peering.backlog.last() == base {
             peering.backlog.clear();
             peering.follower = Follower::InStep;
+            peering.snapshot_owed = false;
         } else {
             let is_on_its_way = matches!(peering.follower, Follower::Snapshot(_) | Follower::Finishing(_));
             // What it says it said before it had heard of the snapshot that is under way to it.
@@ -225,7 +257,7 @@ impl Node {
             return Err(PeerMisbehaved::AcknowledgedTheFuture);
         }
         if heartbeat_sent_at_ns > 0 {
-            let sent = crate::time::Instant::from_nanos(heartbeat_sent_at_ns);
+            let sent = Instant::from_nanos(heartbeat_sent_at_ns);
             let until = sent + Duration::from_millis(peering.config.lease_ms);
             peering.lease_until = peering.lease_until.max(until);
         }
@@ -234,11 +266,14 @@ impl Node {
             // It believes that it follows.
             let primary = peering.incarnation;
             self.on_join(now, StreamId { epoch, primary }, number, outbox);
+        } else if peering.snapshot_owed {
+            begin_snapshot(peering, epoch, outbox);
         } else if peering.follower != Follower::None {
             if number > peering.backlog.last() {
                 return Err(PeerMisbehaved::AcknowledgedTheFuture);
             }
             peering.backlog.acknowledge(number);
+            peering.pace.on_acknowledged(now.monotonic, &peering.backlog);
             if let Follower::Finishing(end) = peering.follower
                 && number >= end
             {
@@ -303,24 +338,21 @@ impl Node {
             peering.follower = Follower::None;
             outbox.event(Event::FollowerLost);
         }
+        peering.snapshot_owed = false;
         peering.backlog.clear();
         if self.is_handing_over() {
             self.abort_handover(now, outbox);
         }
     }
 
-    /// A follower too far behind costs no more memory than the backlog may have; it will need a snapshot.
+    /// A follower too far behind costs no more memory than the backlog may have; it will need a snapshot, which begins when it shows
+    /// that it is there.
     fn drop_overflowing_backlog(&mut self, now: Now, outbox: &mut dyn Outbox) {
-        let Some(peering) = &self.peering else { return };
+        let Some(peering) = &mut self.peering else { return };
         if peering.backlog.bytes() > peering.config.backlog_limit_bytes && peering.follower != Follower::None {
             outbox.event(Event::BacklogOverflow);
             self.lose_follower(now, outbox);
-            let epoch = self.epoch;
-            let peering = self.peering.as_mut().expect("only with a peer");
-            if peering.link_up && peering.role == Role::Primary {
-                // It is still there, only slow: it starts again, from now.
-                begin_snapshot(peering, epoch, outbox);
-            }
+            self.peering.as_mut().expect("only with a peer").snapshot_owed = true;
         }
     }
 }
@@ -332,6 +364,8 @@ fn begin_snapshot(peering: &mut Peering, epoch: u32, outbox: &mut dyn Outbox) {
     peering.backlog.clear();
     peering.follower = Follower::Snapshot(Cursor::Entries(0));
     peering.begin_is_safe = peering.link_up;
+    peering.snapshot_owed = false;
+    peering.portion_begins = 0;
     let (primary, number, base) = (peering.incarnation, peering.backlog.last(), peering.base);
     outbox.send_peer(Message::Begin { epoch, primary, number, base });
     outbox.event(Event::SnapshotBegun);

@@ -10,7 +10,7 @@
 //! 3. the other node, if there is one, is heard, and whoever dials this one (`peer`): before clients and before timers;
 //! 4. connections with marks are visited, those first that something happened to, then those that had work left over. A
 //!    visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines a thousand requests waits for
-//!    himself, nobody else does;
+//!    himself, nobody else does. While the other node is too far behind, none is visited (`Node::clients_wait_until`);
 //! 5. clients who wait at a listener come in, `limits::ACCEPTS_PER_TURN_MAX` at most, after those who left have made room;
 //! 6. the node's timers, if one is due, and everything has been heard that the other node had said by then: expiries, locks, long
 //!    jobs, as many as the node allows itself in one call;
@@ -342,15 +342,18 @@ impl Server {
 
     /// How long nothing is to be done.
     fn sleep_time(&self) -> Duration {
+        let clients_wait = self.node.clients_wait_until(self.turn_ended);
+        let has_visits = clients_wait.is_none() && self.connections.queue_lengths() != (0, 0);
         let accept_now = self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready);
         let peer_now = self.peer.as_ref().is_some_and(PeerSockets::has_work);
-        if accept_now || peer_now || self.connections.queue_lengths() != (0, 0) {
+        if accept_now || peer_now || has_visits {
             return Duration::ZERO;
         }
         let due = Instant::earliest([
             self.node.next_timeout(),
             self.timers.next_deadline(),
             self.accept_paused_until,
+            clients_wait,
             self.peer.as_ref().and_then(PeerSockets::next_deadline),
             self.log.next_deadline(),
             self.service_manager.next_deadline(),
@@ -480,12 +483,12 @@ impl Server {
         self.reserve = reserve;
     }
 
-    /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog. Says what time it
-    /// is then.
+    /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog; none while the
+    /// other node is to come on first. Says what time it is then.
     fn visit_connections(&mut self, now: Now) -> Now {
         let (woken, backlog) = self.connections.queue_lengths();
         let waiting = u32::try_from(woken + backlog).unwrap_or(u32::MAX);
-        if waiting == 0 {
+        if waiting == 0 || self.node.clients_wait_until(now.monotonic).is_some() {
             return now;
         }
         let quota = (REQUESTS_PER_TURN_MAX / waiting).clamp(REQUESTS_PER_VISIT_MIN, REQUESTS_PER_VISIT_MAX);
