@@ -7,6 +7,7 @@ use super::ledger::Wrong;
 use super::net::MS;
 use super::profile::Fault;
 use super::world::{CALM_UNTIL_MS, Event, HEALED_MS, World};
+use bigbunny::node::{Node, Role};
 
 impl World {
     pub(crate) fn flaps(&mut self, left: u32) {
@@ -91,7 +92,9 @@ impl World {
                 let id = self.next_ask;
                 self.next_ask += 1;
                 let host = &mut self.hosts[place];
-                if host.node.is_some() {
+                // Who makes one primary that has a part of a snapshot has a part of everything: no history says which.
+                let is_partial = |node: &Node| node.role() == Role::Joining && node.status().stores > 0;
+                if host.node.as_ref().is_some_and(|node| !(force && is_partial(node))) {
                     self.promotions.insert(id, (place, host.life, self.now));
                     self.give(place, Arrival::Promote { id, force })?;
                 }
