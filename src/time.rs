@@ -90,6 +90,14 @@ pub const fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + years_on, month, day)
 }
 
+/// The day, counted from 1970-01-01, of a year, month and day; `None` if there is no such day since.
+#[must_use]
+pub fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
+    // A day is at most 366 days into its year, so that a few steps find it.
+    let first = (year.checked_sub(1970)? * 146_097 / 400).saturating_sub(1);
+    (first..first + 370).find(|&days| civil_from_days(days) == (year, month, day))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +108,7 @@ mod tests {
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..200_000 {
             assert_eq!(civil_from_days(days), (year, month, day));
+            assert_eq!(days_from_civil(year, month, day), Some(days));
             let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let length = LENGTHS[month as usize - 1] + u64::from(is_leap && month == 2);
             day += 1;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Outcome;
 use super::invocation::Invocation;
-use super::{bench, modify, named, operate, stores};
+use super::{bench, doctor, modify, named, operate, stores, top};
 
 /// A flag of client commands.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,6 +121,9 @@ pub(super) const IDS: CommandFlag = valued("ids", "N", "Blobs, and counters, to 
 pub(super) const DURATION: CommandFlag = valued("duration", "S", "How long each operation is measured; default 5");
 pub(super) const FORCE: CommandFlag =
     switch("force", "At once: without asking the other node, and even if this one does not have the data yet");
+pub(super) const ONCE: CommandFlag = switch("once", "Print it once, for scripts, as where no terminal is");
+pub(super) const INTERVAL: CommandFlag =
+    valued("interval", "S", "The time between two looks; default 2, with --once 1");
 pub(super) const ENV: CommandFlag = switch("env", "As lines of an environment file");
 
 const NONE: RangeInclusive<usize> = 0..=0;
@@ -321,6 +324,22 @@ pub const COMMANDS: &[Command] = &[
         argument_count: NONE,
         help: "Print what the daemon says of itself",
         run: operate::status,
+    },
+    Command {
+        name: "top",
+        flags: &[may(&ONCE), may(&INTERVAL)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Show what the daemon does, on a live screen",
+        run: top::top,
+    },
+    Command {
+        name: "doctor",
+        flags: &[may(&JSON)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Say what is wrong with the daemon and its host, and what to do",
+        run: doctor::doctor,
     },
     Command {
         name: "promote",

@@ -20,6 +20,8 @@ pub enum Exit {
     Unavailable,
     /// Not permitted, on the socket file too.
     NotPermitted,
+    /// `bbd doctor` found something wrong.
+    Wrong,
     /// Anything else.
     Other,
     /// What the command run by `bbd modify` ended with.
@@ -29,7 +31,7 @@ pub enum Exit {
 /// The statuses that are fixed, with what they mean, for help texts and the manual.
 pub const EXITS: [(Exit, &str); 8] = [
     (Exit::Done, "done"),
-    (Exit::NotThere, "not there: not found, or expired"),
+    (Exit::NotThere, "not there: not found, or expired; of doctor: something is wrong"),
     (Exit::Usage, "usage: the command line or the request is wrong"),
     (Exit::Conflict, "conflict: locked, lock or version mismatch, name exists"),
     (Exit::Limit, "a limit: rate, quota, capacity, size, tombstones, bound"),
@@ -44,7 +46,7 @@ impl Exit {
     pub fn status(self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::NotThere => 1,
+            Self::NotThere | Self::Wrong => 1,
             Self::Usage => 2,
             Self::Conflict => 3,
             Self::Limit => 4,

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::client::{Ask, Client, Reply};
@@ -173,6 +173,12 @@ impl Invocation {
     #[must_use]
     pub fn first(&self) -> &[u8] {
         self.positionals.first().map(|argument| argument.as_bytes()).unwrap_or_default()
+    }
+
+    /// Where the daemon is.
+    #[must_use]
+    pub fn uds(&self) -> &Path {
+        &self.uds
     }
 
     /// A connection to the daemon.

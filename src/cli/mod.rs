@@ -4,13 +4,16 @@
 mod bench;
 pub mod client;
 pub mod commands;
+mod doctor;
 pub mod exit;
 pub mod help;
 pub mod invocation;
+mod metrics_page;
 mod modify;
 mod named;
 mod operate;
 mod stores;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};

@@ -6,6 +6,7 @@ mod locks;
 mod operation;
 mod stores;
 mod usage;
+mod watching;
 
 use std::ffi::OsStr;
 use std::io::Write;

@@ -113,7 +113,7 @@ fn commands_that_are_none() {
     fails(&["help", "nonsense"], "\"nonsense\"");
     fails(&["help", "get", "nonsense"], "\"get nonsense\"");
     // These come with later versions.
-    fails(&["top"], "\"top\"");
+    fails(&["tops"], "\"tops\"");
 }
 
 #[test]
