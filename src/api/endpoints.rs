@@ -270,6 +270,13 @@ pub enum Route<'p> {
     Unknown,
 }
 
+/// Whether a path is served on `--metrics-listen`.
+#[must_use]
+pub fn is_for_scrapers(path: &str) -> bool {
+    let is_open = |operation| matches!(operation, Operation::Metrics | Operation::Healthz | Operation::Readyz);
+    ENDPOINTS.iter().any(|endpoint| is_open(endpoint.operation) && endpoint.path == path)
+}
+
 /// All methods that some endpoint has: the answer to `OPTIONS *`.
 #[must_use]
 pub fn all_methods() -> Methods {

@@ -159,6 +159,9 @@ fn find_endpoint<'b>(head: &Head<'b>, door: &Door<'_>) -> Result<(&'static Endpo
     if head.method == Method::Other {
         return Err(ApiError::unknown_method());
     }
+    if matches!(door, Door::Metrics) && !endpoints::is_for_scrapers(head.path) {
+        return Err(ApiError::no_such_endpoint());
+    }
     let (endpoint, argument) = match endpoints::route(head.method, head.path) {
         Route::Found(endpoint, argument) => (endpoint, argument),
         Route::WrongMethod(allow) => return Err(ApiError::wrong_method(allow)),
@@ -167,12 +170,10 @@ fn find_endpoint<'b>(head: &Head<'b>, door: &Door<'_>) -> Result<(&'static Endpo
         Route::Unknown => return Err(ApiError::no_such_endpoint()),
     };
     match (door, endpoint.audience()) {
-        (Door::Main, _) | (Door::Customer(_), Audience::Customer | Audience::Anyone) => Ok((endpoint, argument)),
-        (Door::Customer(_), Audience::Operator) => Err(ApiError::of(Code::Unauthorized)),
-        (Door::Metrics, _) => {
-            let is_served = matches!(endpoint.operation, Operation::Metrics | Operation::Healthz | Operation::Readyz);
-            if is_served { Ok((endpoint, argument)) } else { Err(ApiError::no_such_endpoint()) }
+        (Door::Main | Door::Metrics, _) | (Door::Customer(_), Audience::Customer | Audience::Anyone) => {
+            Ok((endpoint, argument))
         }
+        (Door::Customer(_), Audience::Operator) => Err(ApiError::of(Code::Unauthorized)),
     }
 }
 

@@ -492,6 +492,22 @@ pub const FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "metrics-listen",
+        value_name: Some("ADDRESS:PORT"),
+        default_words: "off",
+        help: "A TCP address for /metrics, /healthz and /readyz alone, such as 127.0.0.1:9120",
+        set: |config, value| put(&mut config.metrics_listen, values::socket_address(value).map(Some)),
+        show: |config| config.metrics_listen.map_or_else(String::new, |address| address.to_string()),
+        ..PLAIN
+    },
+    Flag {
+        name: "metrics-listen-any",
+        help: "Let --metrics-listen be an address that other hosts reach",
+        set: |config, value| put(&mut config.metrics_listen_any, values::switch(value)),
+        show: |config| config.metrics_listen_any.to_string(),
+        ..PLAIN
+    },
+    Flag {
         name: "no-sandbox",
         help: "Keep all system calls and files within reach, for debuggers and profilers",
         set: |config, value| put(&mut config.no_sandbox, values::switch(value)),

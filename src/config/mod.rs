@@ -11,6 +11,7 @@ pub mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,6 +99,10 @@ pub struct Config {
     pub log_level: log::Level,
     /// `--log-format`
     pub log_format: log::Format,
+    /// `--metrics-listen`: loopback, unless `metrics_listen_any`
+    pub metrics_listen: Option<SocketAddr>,
+    /// `--metrics-listen-any`
+    pub metrics_listen_any: bool,
     /// `--no-sandbox`
     pub no_sandbox: bool,
     /// `--check-config`: print [`Config::report`] and exit
@@ -258,6 +263,8 @@ impl Config {
             disable_site_verification: false,
             log_level: log::Level::default(),
             log_format: log::Format::default(),
+            metrics_listen: None,
+            metrics_listen_any: false,
             no_sandbox: false,
             check_config: false,
             warnings: Vec::new(),
@@ -382,6 +389,14 @@ impl Config {
                 values::show_duration(self.max_lock_timeout)
             )));
         }
+        if let Some(address) = self.metrics_listen.filter(|address| !address.ip().is_loopback())
+            && !self.metrics_listen_any
+        {
+            return Err(ConfigError::new(format!(
+                "--metrics-listen: {address} is not allowed; allowed: an address of this host alone, such as 127.0.0.1, or \
+                 --metrics-listen-any beside it"
+            )));
+        }
         for (index, socket) in self.uds_for.iter().enumerate() {
             if socket.path == self.uds || self.uds_for[..index].iter().any(|earlier| earlier.path == socket.path) {
                 return Err(ConfigError::new(format!(
@@ -401,6 +416,11 @@ impl Config {
             );
         }
         self.collect_peer_warnings();
+        if let Some(address) = self.metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            self.warnings.push(format!(
+                "--metrics-listen-any: whoever reaches {address} can see who this node is and how much is asked of it"
+            ));
+        }
         if self.no_sandbox {
             self.warnings
                 .push("--no-sandbox: a fault in the daemon would give away all that its user may do".to_owned());

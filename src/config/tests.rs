@@ -464,11 +464,9 @@ fn dev_has_a_token_too_and_says_so() {
 }
 
 #[test]
-fn strays_and_later_flags_are_refused() {
+fn strays_and_unknown_flags_are_refused() {
     assert!(error_in(&[], &["--dev", "status"]).contains("\"status\""));
-    for flag in ["--metrics-listen=127.0.0.1:9", "--data=x"] {
-        assert!(error_in(&[], &["--dev", flag]).contains("unknown flag"), "{flag}");
-    }
+    assert!(error_in(&[], &["--dev", "--data=x"]).contains("unknown flag"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -250,6 +250,14 @@ pub fn tcp_address(value: &OsStr) -> Result<HostPort, Allowed> {
     address.ok_or_else(|| "HOST:PORT, [IPV6]:PORT or :PORT with a port from 1 to 65535".to_owned())
 }
 
+/// `ADDRESS:PORT` or `[IPV6]:PORT`, where one may listen without asking anybody for an address.
+pub fn socket_address(value: &OsStr) -> Result<SocketAddr, Allowed> {
+    let address = value.to_str().and_then(|text| text.parse::<SocketAddr>().ok());
+    address
+        .filter(|address| address.port() != 0)
+        .ok_or_else(|| "ADDRESS:PORT or [IPV6]:PORT with a port from 1 to 65535, such as 127.0.0.1:9120".to_owned())
+}
+
 /// `ID@HOST:PORT`, the one peer; an IPv6 address stands in brackets.
 pub fn peer(value: &OsStr) -> Result<Peer, Allowed> {
     let allowed = || "one peer, ID@HOST:PORT or ID@[IPV6]:PORT with a port from 1 to 65535".to_owned();
@@ -390,6 +398,16 @@ mod tests {
         {
             assert!(tcp_address(OsStr::new(text)).is_err(), "{text}");
             assert!(peer(OsStr::new(&format!("b@{text}"))).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn socket_addresses_are_no_names() {
+        for text in ["127.0.0.1:9120", "[::1]:1", "0.0.0.0:65535"] {
+            assert_eq!(socket_address(OsStr::new(text)).unwrap().to_string(), text);
+        }
+        for text in ["", ":9120", "9120", "localhost:9120", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "::1:9120"] {
+            assert!(socket_address(OsStr::new(text)).is_err(), "{text}");
         }
     }
 

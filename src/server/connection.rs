@@ -95,6 +95,8 @@ pub(super) struct Connection {
     pub(super) peer_gone: bool,
     /// It was refused for want of room and does not count as one of `--max-connections`.
     pub(super) refused: bool,
+    /// It came in on `--metrics-listen` and does not count as one of them either.
+    pub(super) apart: bool,
     /// The node has heard of it, and must hear of its end.
     pub(super) known_to_node: bool,
     /// It ends by our will while the client may still be sending, so that the answer would be lost without a lingering close.
@@ -117,7 +119,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// One that was just accepted.
-    pub(super) fn new(id: ConnectionId, door: usize, stream: Stream, now: Instant) -> Self {
+    pub(super) fn new(id: ConnectionId, door: usize, apart: bool, stream: Stream, now: Instant) -> Self {
         Self {
             id,
             door,
@@ -135,6 +137,7 @@ impl Connection {
             ended: false,
             peer_gone: false,
             refused: false,
+            apart,
             known_to_node: false,
             ends_early: false,
             queued: false,

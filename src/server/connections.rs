@@ -34,6 +34,8 @@ pub(super) struct Connections {
     accepted_total: u64,
     /// How many of them were refused and only linger.
     refused: usize,
+    /// How many came in on `--metrics-listen`, those that were refused not counted.
+    apart: usize,
     /// Connections that something happened to.
     woken: VecDeque<ConnectionId>,
     /// Connections that had work left when their visit was over.
@@ -52,6 +54,7 @@ impl Connections {
             table: Slab::new(),
             accepted_total: 0,
             refused: 0,
+            apart: 0,
             woken: VecDeque::new(),
             backlog: VecDeque::new(),
             dirty: Vec::new(),
@@ -60,15 +63,16 @@ impl Connections {
         }
     }
 
-    /// Takes a connection in; `None` if the table is full.
-    pub(super) fn insert(&mut self, door: usize, stream: Stream, now: Instant) -> Option<&mut Connection> {
+    /// Takes a connection in, and counts it apart or with the others; `None` if the table is full.
+    pub(super) fn insert(&mut self, door: usize, apart: bool, stream: Stream, now: Instant) -> Option<&mut Connection> {
         let entry = self.table.vacant_entry();
         if entry.key() >= CONNECTIONS_MAX {
             return None;
         }
         self.accepted_total += 1;
+        self.apart += usize::from(apart);
         let id = ConnectionId(self.accepted_total << INDEX_BITS | entry.key() as u64);
-        Some(entry.insert(Connection::new(id, door, stream, now)))
+        Some(entry.insert(Connection::new(id, door, apart, stream, now)))
     }
 
     /// The connection of an id, if it is still there.
@@ -86,6 +90,7 @@ impl Connections {
         self.get(id)?;
         let connection = self.table.try_remove(index_of(id))?;
         self.refused -= usize::from(connection.refused);
+        self.apart -= usize::from(connection.apart);
         Some(connection)
     }
 
@@ -95,7 +100,9 @@ impl Connections {
             && !connection.refused
         {
             connection.refused = true;
+            let was_apart = std::mem::take(&mut connection.apart);
             self.refused += 1;
+            self.apart -= usize::from(was_apart);
         }
     }
 
@@ -109,9 +116,14 @@ impl Connections {
         self.accepted_total
     }
 
-    /// How many are open, those that were refused not counted.
+    /// How many are open, those that were refused and those that are counted apart left out.
     pub(super) fn open_count(&self) -> usize {
-        self.table.len() - self.refused
+        self.table.len() - self.refused - self.apart
+    }
+
+    /// How many are open that are counted apart.
+    pub(super) fn apart_count(&self) -> usize {
+        self.apart
     }
 
     /// How many that were refused linger.

@@ -62,6 +62,8 @@ pub(super) const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
 
 /// How long nothing is accepted after the system had no descriptor or memory for one more connection.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections on `--metrics-listen`, at most; they do not count as clients.
+pub(super) const METRICS_CONNECTIONS_MAX: usize = 16;
 /// Descriptors beside those of clients: standard streams, epoll, signals, the reserve, files read at a reload.
 pub(super) const OTHER_DESCRIPTORS: usize = 24;
 /// Descriptors for the peer, if there is one: the listening socket, both connections, the resolver's, and those of callers.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use listenfd::ListenFd;
-use mio::net::UnixListener;
+use mio::net::{TcpListener, UnixListener};
 use mio::{Registry, Token};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +23,8 @@ pub(super) enum DoorOwner {
     Everyone,
     /// `--uds-for`: the requests of one customer.
     Customer(String),
+    /// `--metrics-listen`: metrics and health. Its connections are counted apart, so that neither kind keeps the other out.
+    Metrics,
 }
 
 impl DoorOwner {
@@ -31,6 +33,7 @@ impl DoorOwner {
         match self {
             Self::Everyone => Door::Main,
             Self::Customer(customer) => Door::Customer(customer),
+            Self::Metrics => Door::Metrics,
         }
     }
 }
@@ -102,6 +105,11 @@ pub(super) fn open_all(config: &Config) -> Result<(Vec<DoorOwner>, Vec<Listener>
             let (socket, file) = open(&own.path)?;
             listeners.push(Listener::new(Acceptor::Unix(socket), Some(file), doors.len()));
             doors.push(DoorOwner::Customer(own.customer.clone()));
+        }
+        if let Some(address) = config.metrics_listen {
+            let socket = TcpListener::bind(address).map_err(|error| ListenError::Metrics(address, error))?;
+            listeners.push(Listener::new(Acceptor::Tcp(socket), None, doors.len()));
+            doors.push(DoorOwner::Metrics);
         }
         Ok(())
     })();
@@ -195,7 +203,14 @@ impl Reserve {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::METRICS_CONNECTIONS_MAX;
     use super::*;
+
+    #[test]
+    fn the_manual_has_the_bounds() {
+        const MANUAL: &str = include_str!("../../man/bbd.8");
+        assert!(MANUAL.contains(&format!("Up to {METRICS_CONNECTIONS_MAX} connections may be open there")));
+    }
 
     #[test]
     fn descriptors_are_shared() {

@@ -60,10 +60,10 @@ use self::connections::{CONNECTIONS_MAX, Connections, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, PEER_DESCRIPTORS, READ_BYTES_MAX,
-    REFUSED_LINGER_TIME_MAX, REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX,
-    REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
-    VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, METRICS_CONNECTIONS_MAX,
+    PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG,
+    REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX,
+    TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
@@ -209,7 +209,8 @@ impl Server {
             listener.register(poll.registry(), Token(FIRST_LISTENER + index)).map_err(system("poll a socket"))?;
         }
         let of_peer = if peer.is_some() { PEER_DESCRIPTORS } else { 0 };
-        let room = listener::make_room(config.max_connections, listeners.len() + of_peer);
+        let of_metrics = if config.metrics_listen.is_some() { METRICS_CONNECTIONS_MAX } else { 0 };
+        let room = listener::make_room(config.max_connections, listeners.len() + of_peer + of_metrics);
         if room.connections < config.max_connections {
             let fields = [
                 ("max_connections", Value::Number(config.max_connections as u64)),
@@ -430,7 +431,12 @@ impl Server {
 
     /// Takes a client in, or tells it that there is no room.
     fn admit(&mut self, now: Now, door: usize, stream: Stream) {
-        let is_full = self.connections.open_count() >= self.fixed.room.connections;
+        let apart = matches!(self.fixed.doors[door], DoorOwner::Metrics);
+        let is_full = if apart {
+            self.connections.apart_count() >= METRICS_CONNECTIONS_MAX
+        } else {
+            self.connections.open_count() >= self.fixed.room.connections
+        };
         if is_full {
             self.rejected_total += 1;
             self.limits_met.note(Limit::Connections);
@@ -438,7 +444,7 @@ impl Server {
                 return self.refuse(stream);
             }
         }
-        let Some(connection) = self.connections.insert(door, stream, now.monotonic) else { return };
+        let Some(connection) = self.connections.insert(door, apart, stream, now.monotonic) else { return };
         let id = connection.id;
         let registered =
             self.poll.registry().register(connection.stream.source(), Token(index_of(id)), Interest::READABLE);

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub enum ListenError {
     Unclear(PathBuf, io::Error),
     /// The operating system refused a step.
     Refused(&'static str, PathBuf, io::Error),
+    /// `--metrics-listen` could not be opened.
+    Metrics(SocketAddr, io::Error),
     /// What was passed in by socket activation cannot be used.
     Activation(String),
 }
@@ -50,6 +53,7 @@ impl fmt::Display for ListenError {
                 path.display()
             ),
             Self::Refused(step, path, error) => write!(f, "cannot {step} {}: {error}", path.display()),
+            Self::Metrics(address, error) => write!(f, "cannot listen on --metrics-listen {address}: {error}"),
             Self::Activation(why) => {
                 write!(f, "the sockets passed in by activation (LISTEN_FDS) cannot be used: {why}")
             }

@@ -4,13 +4,15 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 
 use mio::event::Source;
-use mio::net::{UnixListener, UnixStream};
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 /// One client's socket.
 pub(super) enum Stream {
     /// On a Unix socket.
     Unix(UnixStream),
+    /// On `--metrics-listen`.
+    Tcp(TcpStream),
 }
 
 impl Stream {
@@ -18,6 +20,7 @@ impl Stream {
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.read(bytes),
+            Self::Tcp(stream) => stream.read(bytes),
         }
     }
 
@@ -25,6 +28,7 @@ impl Stream {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
         }
     }
 
@@ -32,6 +36,7 @@ impl Stream {
     pub(super) fn shutdown_write(&self) {
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
         };
     }
 
@@ -39,6 +44,7 @@ impl Stream {
     pub(super) fn shutdown(&self) {
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
         };
     }
 
@@ -46,6 +52,7 @@ impl Stream {
     pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Unix(stream) => stream,
+            Self::Tcp(stream) => stream,
         }
     }
 }
@@ -54,6 +61,8 @@ impl Stream {
 pub(super) enum Acceptor {
     /// A Unix socket.
     Unix(UnixListener),
+    /// `--metrics-listen`.
+    Tcp(TcpListener),
 }
 
 impl Acceptor {
@@ -61,6 +70,7 @@ impl Acceptor {
     pub(super) fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+            Self::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
         }
     }
 
@@ -68,6 +78,7 @@ impl Acceptor {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Self::Unix(listener) => registry.register(listener, token, Interest::READABLE),
+            Self::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `/metrics` of a living daemon: what is counted, what is timed, and whether Prometheus would take it.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Daemon, has_tool};
+use crate::support::{Answer, Daemon, PATIENCE, TempDir, has_tool};
 
 fn ask(daemon: &Daemon, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: b\r\nX-Customer-ID: shop\r\n");
@@ -118,4 +119,99 @@ fn prometheus_takes_the_page() {
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// An address of this host that nobody listens on.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// What curl says of a page on TCP: the status and the body.
+fn curl(address: &str, path: &str) -> (String, String) {
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--max-time", "10", "-w", "%{http_code}"]).arg(format!("http://{address}{path}"));
+    let output = curl.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.split_at(text.len() - 3);
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn over_tcp_there_are_metrics_and_health_alone() {
+    if !has_tool("curl") {
+        return;
+    }
+    let address = free_address();
+    let daemon = Daemon::start(&[format!("--metrics-listen={address}"), "--max-connections=1".to_owned()]);
+    // No client's connection keeps the scraper out.
+    let mut only = daemon.connect();
+    only.send(b"GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n");
+    assert_eq!(only.answer(false).unwrap().unwrap().status, 200);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(curl(&address, path), ("200".to_owned(), "ok\n".to_owned()));
+    }
+    let (status, page) = curl(&address, "/metrics");
+    assert_eq!(status, "200");
+    assert!(page.contains("\nbbd_connections 1\n") && page.contains("\nbbd_connections_limit 1\n"), "{page}");
+    for path in ["/status", "/metrics/", "/api/v1/named/a", "/api/v1/create", "/internal/promote", "/"] {
+        assert_eq!(curl(&address, path).0, "404", "{path}");
+    }
+}
+
+#[test]
+fn scrapers_have_a_limit_of_their_own() {
+    let address = free_address();
+    let daemon = Daemon::start(&[format!("--metrics-listen={address}")]);
+    let status = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = [0; 12];
+        stream.read_exact(&mut bytes).unwrap();
+        String::from_utf8(bytes[9..].to_vec()).unwrap()
+    };
+    let mut scrapers = Vec::new();
+    for _ in 0..16 {
+        let mut scraper = TcpStream::connect(&address).unwrap();
+        scraper.write_all(b"GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        assert_eq!(status(&mut scraper), "200");
+        scrapers.push(scraper);
+    }
+    let mut late = TcpStream::connect(&address).unwrap();
+    assert_eq!(status(&mut late), "503");
+    assert_eq!(ask(&daemon, "GET", "/healthz", &[], "").status, 200, "clients have theirs");
+    scrapers.pop();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut next = TcpStream::connect(&address).unwrap();
+        next.write_all(b"GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        if status(&mut next) == "200" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "there is no room again");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn other_hosts_are_let_in_only_on_purpose() {
+    let refused = |flags: &[&str]| {
+        let dir = TempDir::new();
+        let output = Daemon::command_in(&dir).args(flags).stderr(Stdio::piped()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, said) = refused(&["--metrics-listen=0.0.0.0:9120"]);
+    assert_eq!(status, Some(2));
+    assert!(
+        said.contains("--metrics-listen: 0.0.0.0:9120 is not allowed") && said.contains("--metrics-listen-any"),
+        "{said}"
+    );
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (status, said) = refused(&[&format!("--metrics-listen={}", taken.local_addr().unwrap())]);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("cannot listen on --metrics-listen 127.0.0.1:"), "{said}");
+
+    let port = free_address().rsplit_once(':').unwrap().1.to_owned();
+    let daemon = Daemon::start(&[format!("--metrics-listen=0.0.0.0:{port}"), "--metrics-listen-any".to_owned()]);
+    assert!(daemon.log().contains("--metrics-listen-any: whoever reaches 0.0.0.0:"), "{}", daemon.log());
+    TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
 }

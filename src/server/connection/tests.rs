@@ -22,7 +22,7 @@ fn at(ms: u64) -> Instant {
 /// A connection that was accepted at 1000 ms, and its other end.
 fn connection() -> (Connection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Connection::new(ConnectionId(1 << 20), 0, Stream::Unix(ours), at(1000)), theirs)
+    (Connection::new(ConnectionId(1 << 20), 0, false, Stream::Unix(ours), at(1000)), theirs)
 }
 
 fn owed() -> Owed {
