@@ -17,6 +17,7 @@
 //! | [`wheel`], [`time`], [`wire`], [`json`] | timers, the two clocks, our byte formats, JSON |
 //! | [`metrics`], [`status`], [`log`] | what an operator sees: the table of metrics, `/status`, the log |
 //! | [`config`], [`cli`] | the table of flags, the client commands |
+//! | [`planted`] | mistakes that the simulator must find; never in a daemon |
 //!
 //! # The life of a request
 //!
@@ -68,6 +69,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod peer;
+pub mod planted;
 pub mod server;
 pub mod status;
 pub mod store_id;

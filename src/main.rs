@@ -13,6 +13,10 @@ use bigbunny::server;
 const RUNTIME_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
+    if cfg!(feature = "planted-bugs") {
+        cli::tell("bbd: built with planted bugs, which are for the simulator alone; build it without that feature");
+        return ExitCode::from(RUNTIME_FAILURE);
+    }
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let env = |name: &str| env::var_os(name);
     let status = match args.first().map(|first| first.to_string_lossy().into_owned()).as_deref() {

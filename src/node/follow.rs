@@ -9,8 +9,9 @@ use super::record::{Record, read_record};
 use super::request::{ConnectionId, Content, Etag, Idempotency, LockId, StoreKey};
 use super::response::Response;
 use super::store::{Entry, State};
-use super::timeouts::Timer;
+use super::timeouts::{TOMBSTONE_KEPT_MS, Timer};
 use super::{Event, Node, Outbox, PeerMisbehaved, Role};
+use crate::planted::{self, Bug};
 use crate::time::{Instant, Now};
 use crate::wire::Reader;
 
@@ -59,7 +60,8 @@ impl Node {
 
     pub(super) fn on_heartbeat(&mut self, now: Now, epoch: u32, sent_at_ns: u64, outbox: &mut dyn Outbox) {
         self.step_down_if_older(now, epoch, outbox);
-        if epoch < self.epoch || self.role() == Role::Primary {
+        let is_older = epoch < self.epoch && !planted::is(Bug::EpochNotCompared);
+        if is_older || self.role() == Role::Primary {
             return;
         }
         self.epoch = epoch;
@@ -93,15 +95,23 @@ impl Node {
             return Ok(());
         }
         if first_number > peering.applied + 1 {
-            self.send_join(outbox);
-            return Ok(());
+            if planted::is(Bug::PromotionWithGap) {
+                peering.applied = first_number - 1;
+            } else {
+                self.send_join(outbox);
+                return Ok(());
+            }
         }
+        let peering = self.peering.as_mut().expect("only with a peer");
         peering.ack_due = true;
         let repeated = peering.applied + 1 - first_number;
         let mut reader = Reader::new(records);
         for place in 0..u64::from(count) {
             let Ok(record) = read_record(&mut reader) else { return Err(self.join_anew(now, outbox)) };
             if place < repeated {
+                if planted::is(Bug::ChangeAppliedTwice) && self.apply(now, &record, clock_offset_ns, outbox).is_err() {
+                    return Err(self.join_anew(now, outbox));
+                }
                 continue;
             }
             if self.apply(now, &record, clock_offset_ns, outbox).is_err() {
@@ -140,7 +150,8 @@ impl Node {
                 Ok(())
             }),
             Record::Remains { key, customer, state, until_ms } => {
-                self.apply_remains(*key, customer, *state, here_ms(*until_ms))
+                let early_ms = if planted::is(Bug::TombstoneDropped) { TOMBSTONE_KEPT_MS / 2 } else { 0 };
+                self.apply_remains(*key, customer, *state, here_ms(*until_ms).saturating_sub(early_ms))
             }
             Record::Gone { key } => {
                 let Some(slot) = self.stores.find(key) else { return self.only_while_joining() };

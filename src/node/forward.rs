@@ -342,6 +342,12 @@ impl Node {
         // that ended its epoch, so its patience outlasts a lease from the sending of that.
         peering.follower = Follower::InStep;
         peering.lease_until = peering.acked_since + Duration::from_millis(peering.config.lease_ms);
+        self.take_over_locks();
+    }
+
+    /// The locks of the old primary are this one's from now on.
+    pub(super) fn take_over_locks(&mut self) {
+        let peering = self.peering.as_mut().expect("only with a peer");
         let mut locks: Vec<(u32, FollowedLock)> = peering.followed_locks.drain().collect();
         locks.sort_unstable_by_key(|(slot, _)| *slot);
         for (slot, lock) in locks {

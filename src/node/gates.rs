@@ -10,7 +10,8 @@ use super::request::{Condition, Counter, Etag, IfMatch, Operation, Request, Requ
 use super::response::Refusal;
 use super::timeouts::Timer;
 use super::{ANSWER_KEPT_MS, Asker, Node, Outbox};
-use crate::time::Now;
+use crate::planted::{self, Bug};
+use crate::time::{Instant, Now};
 
 /// What the first gates say.
 pub(super) enum Admission {
@@ -36,11 +37,12 @@ impl Node {
         if let Some(refusal) = self.lock_window(now, &request.operation) {
             return Admission::Refused(refusal);
         }
-        if let Some(retry_after_ms) = self.customers.rate_wait_ms(customer, now.monotonic) {
+        let at = if planted::is(Bug::RateByWallClock) { Instant::from_millis(now.wall.0) } else { now.monotonic };
+        if let Some(retry_after_ms) = self.customers.rate_wait_ms(customer, at) {
             self.status.rate_limited_total += 1;
             return Admission::Refused(Refusal::RateLimited { retry_after_ms });
         }
-        self.customers.take_token(customer, now.monotonic);
+        self.customers.take_token(customer, at);
 
         let replicate_all = self.peering.as_ref().is_some_and(|peering| peering.config.replicate_all);
         let durable = changes && (request.durable || replicate_all);
@@ -51,6 +53,18 @@ impl Node {
         let mut kept = None;
         if let Some(idempotency) = &request.idempotency {
             match self.kept.look_up(customer, idempotency) {
+                Seen::Answered(_)
+                    if planted::is(Bug::CounterTwice) && matches!(request.operation, Operation::Increment { .. }) =>
+                {
+                    return Admission::Admitted(Asker {
+                        request: id,
+                        connection: request.connection,
+                        customer,
+                        kept: None,
+                        changes,
+                        durable,
+                    });
+                }
                 Seen::Answered(handle) => {
                     self.replay(id, handle, durable, outbox);
                     return Admission::Answered;
@@ -90,7 +104,7 @@ impl Node {
             operation,
             Operation::BeginModify { .. } | Operation::CompleteModify { .. } | Operation::CancelModify { .. }
         );
-        if !is_about_locks || until <= now.monotonic {
+        if !is_about_locks || until <= now.monotonic || planted::is(Bug::NoUnknownWindow) {
             return None;
         }
         let left = until.since(now.monotonic).as_millis();

@@ -15,6 +15,7 @@ use super::stores::{Found, missing};
 use super::timeouts::Timer;
 use super::{Ask, Node, Outbox, Outcome};
 use crate::json::{CounterBodyError, counter_update};
+use crate::planted::{self, Bug};
 use crate::time::Now;
 
 impl Node {
@@ -65,6 +66,7 @@ impl Node {
             return false;
         }
         let is_due = self.locks.holder(slot).is_some_and(|holder| holder.until <= now.monotonic);
+        let is_due = is_due && !planted::is(Bug::LockTimedByClient);
         if is_due {
             self.end_hold(slot);
             self.status.lock_expirations_total += 1;
@@ -202,7 +204,7 @@ impl Node {
         if self.stores.arena.get(slot).state() != State::Blob {
             return Err(Refusal::TypeMismatch { needed: "blob" });
         }
-        if !holds(slot) {
+        if !holds(slot) && !planted::is(Bug::CommitWithoutLock) {
             return Err(Refusal::LockMismatch);
         }
         self.change_store(now, slot, &Content::Blob(body), ttl_ms)?;

@@ -22,8 +22,10 @@ use super::forward::{Forward, Held};
 use super::pace::Pace;
 use super::request::{ConnectionId, RequestId};
 use super::response::{Answer, Refusal, Response};
+use super::store::Entry;
 use super::{Event, Node, Outbox, Role};
 use crate::peer::message::Message;
+use crate::planted::{self, Bug};
 use crate::time::{Instant, Now};
 use crate::wheel::Timers;
 
@@ -223,7 +225,8 @@ impl Peering {
     }
 
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_millis(self.config.lease_ms + self.config.grace_ms)
+        let grace_ms = if planted::is(Bug::NoGrace) { 0 } else { self.config.grace_ms };
+        Duration::from_millis(self.config.lease_ms + grace_ms)
     }
 
     /// The peer is primary of this epoch.
@@ -233,6 +236,9 @@ impl Peering {
     }
 
     pub(super) fn has_lease(&self, now: Now) -> bool {
+        if planted::is(Bug::LeaseOnWallClock) {
+            return self.alone_by_order || self.lease_until > Instant::from_millis(now.wall.0);
+        }
         self.alone_by_order || self.lease_until > now.monotonic
     }
 
@@ -278,7 +284,8 @@ impl Node {
     /// taken time, since the other node may be primary by now.
     #[must_use]
     pub fn may_answer_changes(&self, now: Now) -> bool {
-        self.peering.as_ref().is_none_or(|peering| peering.role != Role::Primary || peering.has_lease(now))
+        let has_lease = |peering: &Peering| peering.role != Role::Primary || peering.has_lease(now);
+        planted::is(Bug::NoCheckAfterPause) || self.peering.as_ref().is_none_or(has_lease)
     }
 
     /// Changes made now are marked: without a lease the other node may be primary too.
@@ -438,7 +445,7 @@ impl Node {
     fn on_status(&mut self, now: Now, role: Role, epoch: u32, number: u64, outbox: &mut dyn Outbox) {
         let own_epoch = self.epoch;
         let peering = self.peer();
-        if epoch < peering.peer_epoch {
+        if epoch < peering.peer_epoch && !planted::is(Bug::EpochNotCompared) {
             return;
         }
         peering.peer_epoch = epoch;
@@ -485,7 +492,7 @@ impl Node {
 
     /// A heartbeat or change of a newer epoch than this primary's: it is one no longer. Says whether it was.
     pub(super) fn step_down_if_older(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) -> bool {
-        let is_older = epoch > self.epoch && self.role() == Role::Primary;
+        let is_older = epoch > self.epoch && self.role() == Role::Primary && !planted::is(Bug::EpochNotCompared);
         if is_older {
             self.step_down(now, epoch, outbox);
             self.send_join(outbox);
@@ -510,6 +517,12 @@ impl Node {
     pub(super) fn become_primary(&mut self, now: Now, why: &'static str, outbox: &mut dyn Outbox) {
         let window = Duration::from_millis(self.config.lock_timeout_ms);
         let had_data = self.role() == Role::Secondary;
+        if planted::is(Bug::LockKept) && had_data {
+            self.take_over_locks();
+        }
+        if planted::is(Bug::TtlRestarted) {
+            self.give_everything_another_minute();
+        }
         let peering = self.peer();
         let voids_locks = !peering.followed_locks.is_empty();
         peering.followed_locks.clear();
@@ -522,9 +535,21 @@ impl Node {
         self.give_up_forwards(now, outbox);
     }
 
+    /// Only for [`Bug::TtlRestarted`].
+    fn give_everything_another_minute(&mut self) {
+        for slot in 0..self.stores.arena.handles_end() {
+            if self.stores.arena.find(slot).is_some_and(Entry::is_store) {
+                let expires_ms = self.stores.arena.get(slot).expires_ms();
+                self.stores.set_expires_ms(slot, expires_ms + 60_000);
+            }
+        }
+    }
+
     /// Begins a new epoch as its primary, with what this node has.
     pub(super) fn start_epoch(&mut self, now: Now, why: &'static str, outbox: &mut dyn Outbox) {
-        self.epoch += 1;
+        if !(planted::is(Bug::EpochReused) && why == "the peer has restarted") {
+            self.epoch += 1;
+        }
         let epoch = self.epoch;
         let peering = self.peer();
         peering.base = peering.applied;
@@ -579,7 +604,10 @@ impl Node {
         }
         let peering = self.peer();
         match peering.role {
-            Role::Joining if !peering.peer_has_data && peering.alone_at <= now.monotonic => {
+            Role::Joining
+                if (!peering.peer_has_data || planted::is(Bug::PromotionWhileJoining))
+                    && peering.alone_at <= now.monotonic =>
+            {
                 self.become_primary(now, "nobody answered", outbox);
             }
             Role::Secondary if peering.promote_at <= now.monotonic => {

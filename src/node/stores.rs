@@ -6,6 +6,7 @@ use super::response::Refusal;
 use super::store::{Entry, State, cost_of_new_bytes};
 use super::timeouts::{EXPIRED_REMEMBERED_MS, TOMBSTONE_KEPT_MS};
 use super::{Arena, Ask, Asker, Node, Outbox, Outcome, Role, Stores};
+use crate::planted::{self, Bug};
 use crate::time::Now;
 use crate::wheel::{Link, Timed};
 
@@ -248,7 +249,9 @@ impl Node {
     pub(super) fn expire_store(&mut self, now: Now, slot: u32) {
         self.remove_content(slot, State::Expired, now.monotonic.as_millis() + EXPIRED_REMEMBERED_MS);
         self.status.expired_total += 1;
-        self.log_remains(slot);
+        if !planted::is(Bug::ExpiryNotReplicated) {
+            self.log_remains(slot);
+        }
     }
 
     /// Deletes a store, its lock with it, and leaves a tombstone. The tombstone limits have been asked.
@@ -264,11 +267,16 @@ impl Node {
         self.dissolve_line(slot);
         let entry = self.stores.arena.get(slot);
         let (customer, cost_bytes) = (entry.customer(), entry.cost_bytes());
-        if let Some(name) = entry.name() {
+        if let Some(name) = entry.name()
+            && !(planted::is(Bug::NameLeftBehind) && state == State::Expired)
+        {
             assert_eq!(self.customers.get_mut(customer).names.remove(name), Some(slot), "name-unique");
             self.status.names -= 1;
         }
         self.take_memory(customer, cost_bytes);
+        if planted::is(Bug::QuotaGivenTwice) && state == State::Tombstone {
+            self.take_memory(customer, cost_bytes);
+        }
         self.status.stores -= 1;
         self.stores.wheel.disarm(&mut self.stores.arena, slot);
         self.stores.arena.get_mut(slot).become_remains(state, until_ms);

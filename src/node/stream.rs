@@ -11,6 +11,7 @@ use super::response::{Refusal, Response};
 use super::store::{Entry, State};
 use super::{Event, Node, Outbox, PeerMisbehaved, Role};
 use crate::peer::message::Message;
+use crate::planted::{self, Bug};
 use crate::time::{Instant, Now};
 
 /// Sent and not acknowledged, at most: what the shell may have to keep for the peer.
@@ -186,7 +187,9 @@ impl Node {
         let peering = self.peering.as_mut().expect("only with a peer");
         let Follower::Snapshot(cursor) = peering.follower else { return };
         let next = match cursor {
-            Cursor::Entries(slot) if slot < self.stores.arena.handles_end() => {
+            Cursor::Entries(slot)
+                if slot + u32::from(planted::is(Bug::SnapshotOffByOne)) < self.stores.arena.handles_end() =>
+            {
                 if self.stores.arena.find(slot).is_some() {
                     self.log_entry(slot);
                     if self.locks.holder(slot).is_some() {
@@ -258,10 +261,14 @@ impl Node {
         }
         if heartbeat_sent_at_ns > 0 {
             let sent = Instant::from_nanos(heartbeat_sent_at_ns);
+            let sent = if planted::is(Bug::LeaseFromAnswer) { now.monotonic } else { sent };
             let until = sent + Duration::from_millis(peering.config.lease_ms);
             peering.lease_until = peering.lease_until.max(until);
         }
         note_clock(peering, now, sent_at_ns);
+        if planted::is(Bug::AgeNotSent) && heartbeat_sent_at_ns > 0 {
+            note_clock(peering, Now { monotonic: Instant::from_nanos(heartbeat_sent_at_ns), ..now }, sent_at_ns);
+        }
         if peering.follower == Follower::None && peering.peer_role == Some(Role::Secondary) {
             // It believes that it follows.
             let primary = peering.incarnation;
@@ -310,7 +317,7 @@ impl Node {
     /// Keeps an answer until the follower has everything that is there now.
     pub(super) fn withhold(&mut self, request: RequestId, response: Box<[u8]>, outbox: &mut dyn Outbox) {
         let peering = self.peering.as_mut().expect("only with a peer");
-        if peering.backlog.acked() == peering.backlog.last() {
+        if peering.backlog.acked() == peering.backlog.last() || planted::is(Bug::AnswerBeforeApply) {
             return deliver_bytes(outbox, request, &response);
         }
         peering.withheld.push_back(Withheld { number: peering.backlog.last(), request, response });
@@ -349,7 +356,8 @@ impl Node {
     /// that it is there.
     fn drop_overflowing_backlog(&mut self, now: Now, outbox: &mut dyn Outbox) {
         let Some(peering) = &mut self.peering else { return };
-        if peering.backlog.bytes() > peering.config.backlog_limit_bytes && peering.follower != Follower::None {
+        let is_over = peering.backlog.bytes() > peering.config.backlog_limit_bytes;
+        if is_over && peering.follower != Follower::None && !planted::is(Bug::BacklogUnbounded) {
             outbox.event(Event::BacklogOverflow);
             self.lose_follower(now, outbox);
             self.peering.as_mut().expect("only with a peer").snapshot_owed = true;

@@ -1,13 +1,20 @@
 //! What must hold: after every turn of a node, and in the end. It judges by the ledger and by both nodes together.
 
 use super::coverage::Met;
-use super::host::{Said, digest};
-use super::ledger::Wrong;
+use super::host::{Body, Heard, Said, digest};
+use super::ledger::{Done, Wrong};
 use super::net::MS;
 use super::world::{BACKLOG_SLACK_BYTES, Event, HEALED_MS, LAST_ANSWERS_MS, World};
 use bigbunny::node::{EntryImage, Event as Told, Node, NodeStatus, Role};
 use bigbunny::time::Instant;
+use std::time::Duration;
 
+/// How long a secondary waits for a heartbeat.
+const LEASE_AND_GRACE_MS: u64 = 4000;
+/// By so much a lock that was handed over may end later by another clock.
+const LOCK_SLACK_MS: u64 = 500;
+/// By so much a deadline may seem to grow, beside what the clocks drift apart: their resolution.
+const GROWTH_SLACK_MS: u64 = 60;
 /// How many entries are compared for a change, on average.
 const ENTRIES_COMPARED: u64 = 16;
 
@@ -28,10 +35,15 @@ impl World {
         }
         let incarnation = self.hosts[place].node.as_ref().expect("it lives").incarnation();
         let mut role = before.role;
+        let mut is_new = false;
         for event in &said.events {
             self.tell(|_| format!("{place}: {event:?}"));
             match *event {
-                Told::RoleChanged { role: new } => role = new,
+                Told::RoleChanged { role: new } => {
+                    role = new;
+                    self.hosts[place].buckets.clear();
+                    is_new = true;
+                }
                 Told::Promoted { epoch, why } => {
                     let by_handover = why.contains("handed over") || before.role == Role::Primary;
                     let was = before.role;
@@ -44,6 +56,7 @@ impl World {
                     if was == Role::Joining {
                         self.founds(place, why)?;
                     }
+                    self.check_patience(place, why)?;
                     self.coverage.met(match why {
                         why if why.contains("handed over") => Met::PromotedByHandover,
                         why if why.contains("newer epoch") => Met::Outbid,
@@ -59,6 +72,12 @@ impl World {
                     let alive: Vec<u64> =
                         self.hosts.iter().filter_map(|host| Some(host.node.as_ref()?.incarnation())).collect();
                     let branch = self.ledger.branch(epoch, incarnation, parent, by_handover, &alive)?;
+                    if was == Role::Secondary && !by_handover {
+                        let clock = &self.hosts[place].clock;
+                        let window = Duration::from_millis(self.profile.lock_timeout_ms);
+                        let until = clock.when(clock.read(self.now).monotonic + window);
+                        self.ledger.branches[branch].window_until = until;
+                    }
                     self.hosts[place].branch = Some(branch);
                     self.hosts[place].lease_until =
                         if by_handover { self.hosts[place].lease_until } else { Instant::ZERO };
@@ -81,6 +100,9 @@ impl World {
                 | Told::HandedOver { .. } => {}
             }
         }
+        if is_new {
+            self.hosts[place].heartbeat_at = None;
+        }
         if role != after.role {
             return Err(format!("{place} is {:?} and said it was {role:?}", after.role));
         }
@@ -91,6 +113,68 @@ impl World {
             return Err(format!("one-primary-per-epoch: node {place} went back to epoch {}", after.epoch));
         }
         self.two_at_once(place)
+    }
+
+    /// Silence is silence for lease and grace from the last heartbeat on, by the node's own clock.
+    fn check_patience(&self, place: usize, why: &str) -> Result<(), Wrong> {
+        let host = &self.hosts[place];
+        let Some(at) = host.heartbeat_at.filter(|_| why.contains("silent")) else { return Ok(()) };
+        let silent = host.clock.read(self.now).monotonic.since(at);
+        if silent < Duration::from_millis(LEASE_AND_GRACE_MS) {
+            return Err(format!("no-overlap: {place} takes over after {silent:?} of silence"));
+        }
+        Ok(())
+    }
+
+    /// What was answered took a token, of which there are only so many.
+    pub(crate) fn check_rate(&mut self, place: usize, id: u64) -> Result<(), Wrong> {
+        let (rate, burst) = (self.profile.rate_per_second, self.profile.burst);
+        if rate == 0 {
+            return Ok(());
+        }
+        self.coverage.met(Met::RateChecked);
+        let customer = self.asks[&id].customer();
+        let host = &mut self.hosts[place];
+        let now = host.clock.read(self.now).monotonic;
+        let token = Duration::from_secs(1) / rate;
+        let full_at = host.buckets.entry(customer).or_insert(now);
+        *full_at = (*full_at).max(now) + token;
+        if full_at.since(now) > token * (burst + 1) {
+            return Err(format!("rate: {place} answers more than {rate} a second and {burst} at once"));
+        }
+        Ok(())
+    }
+
+    /// No lock is given or used while nobody knows of the old ones.
+    pub(crate) fn check_lock_answer(&mut self, place: usize, id: u64, heard: &Heard, done: Done) -> Result<(), Wrong> {
+        let Some(hold_ms) = self.asks[&id].lock_hold_ms() else { return Ok(()) };
+        if heard.by != Role::Primary || self.profile.replicate_all {
+            return Ok(());
+        }
+        let window_until = self.ledger.branches[done.branch].window_until;
+        if self.now < window_until {
+            return Err(format!("one-lock-holder: {place} knows of locks {} ns too early", window_until - self.now));
+        }
+        if let Ok(Body::Locked { lock, .. }) = &heard.result {
+            let clock = &self.hosts[place].clock;
+            let until = clock.read(self.now).monotonic + Duration::from_millis(hold_ms);
+            self.ledger.lock_ends.insert(*lock, clock.when(until));
+        }
+        Ok(())
+    }
+
+    /// After a time-out no lock is held that is over.
+    pub(crate) fn check_locks(&mut self, place: usize) -> Result<(), Wrong> {
+        let node = self.hosts[place].node.as_ref().expect("it lives");
+        for lock in node.entries().filter_map(|entry| entry.lock) {
+            self.coverage.met(Met::LockEndChecked);
+            if let Some(&until) = self.ledger.lock_ends.get(&lock)
+                && until + LOCK_SLACK_MS * MS < self.now
+            {
+                return Err(format!("one-lock-holder: {lock:?} is held {} ns after its end", self.now - until));
+            }
+        }
+        Ok(())
     }
 
     /// A node became primary with nothing: only where nobody else has anything.
@@ -289,6 +373,10 @@ impl World {
         here: usize,
         ours: &[EntryImage<'_>],
     ) -> Result<(), Wrong> {
+        // Whoever handed over has the deadlines as they were, and the other one what it was told.
+        let branch = self.hosts[there].branch.expect("a primary has a branch");
+        let follower = self.hosts[here].node.as_ref().expect("it lives").incarnation();
+        let has_originals = self.ledger.was_primary(branch, follower);
         for (original, copy) in theirs.iter().zip(ours) {
             let [original_at, copy_at] = [(there, original), (here, copy)]
                 .map(|(place, entry)| self.hosts[place].clock.when(Instant::from_millis(entry.ends_ms)));
@@ -297,7 +385,8 @@ impl World {
             let drift = self.profile.drift_ppm.iter().map(|ppm| ppm.unsigned_abs()).sum::<u64>();
             // Two hundredths of two hundredths more: the ratio of two clocks is not quite the difference of their drifts.
             let allowed = (left + self.now) / 1_000_000 * drift / 100 * 103 + 12_000 * MS;
-            if original_at.abs_diff(copy_at) > allowed {
+            let grown_by = if has_originals { 0 } else { copy_at.saturating_sub(original_at) };
+            if original_at.abs_diff(copy_at) > allowed || grown_by + 12_000 * MS > allowed + GROWTH_SLACK_MS * MS {
                 return Err(format!(
                     "ttl-never-extends: {original:?} ends at {original_at}, its copy at {copy_at}: allowed {allowed}"
                 ));

@@ -82,6 +82,29 @@ impl Ask {
         !matches!(self.act, Act::Read { .. } | Act::ReadMany { .. } | Act::List)
     }
 
+    pub(crate) fn customer(&self) -> usize {
+        self.customer
+    }
+
+    /// For what is about a lock: how long it is to be held, or nothing more.
+    pub(crate) fn lock_hold_ms(&self) -> Option<u64> {
+        match &self.act {
+            Act::Begin { hold_ms, .. } => Some(*hold_ms),
+            Act::Complete { .. } | Act::Cancel { .. } => Some(0),
+            Act::Put { .. }
+            | Act::Create { .. }
+            | Act::Read { .. }
+            | Act::Delete { .. }
+            | Act::Increment { .. }
+            | Act::Touch { .. }
+            | Act::Rename { .. }
+            | Act::DeletePrefix { .. }
+            | Act::DeleteMany { .. }
+            | Act::ReadMany { .. }
+            | Act::List => None,
+        }
+    }
+
     /// For people: what is asked, without the filling of its body.
     pub(crate) fn story(&self) -> String {
         let mut act = self.act.clone();
@@ -561,6 +584,9 @@ impl World {
             Err(Refusal::NotReplicated { applied: false }) if self.profile.safe => Met::SafeRefused,
             Err(Refusal::NotReplicated { applied: false }) => Met::NotReplicatedRefused,
             Err(Refusal::LockMismatch) => Met::CommitRefusedAfterFailover,
+            Err(Refusal::RateLimited { .. }) => Met::RateLimited,
+            Err(Refusal::CapacityExceeded | Refusal::CustomerQuotaExceeded) => Met::MemoryRefused,
+            Err(Refusal::TombstoneLimitExceeded) => Met::TombstonesRefused,
             Err(Refusal::NotFound) if ask.place.is_some_and(|place| place.1 == b't') => Met::ExpiredRefused,
             Ok(_) if heard.degraded => Met::Degraded,
             Ok(_) if ask.durable && ask.is_change() && is_local => Met::DurableForwarded,

@@ -16,7 +16,7 @@ macro_rules! met {
 
 met! {
     CutBoth, CutOneWay, Flap, Reset, HalfOpen, Crash, Vanish, CrashBoth, Pause, Promote, Force, GracefulStop,
-    MidPause, Reboot, LateMessage, RefusedConnection, StalledMessages, TailDelay,
+    WallStep, MidPause, Reboot, LateMessage, RefusedConnection, StalledMessages, TailDelay,
     FoundedAlone, FoundedTogether, PromotedBySilence, PromotedByRefusals, PromotedByRestart, PromotedByLostMemory,
     PromotedByOrder, Outbid, PromotedAfterNoAnswer, PromotedByHandover, HandoverAborted, HandoverRefused, SteppedDown,
     TwoPrimaries, SamePrimaryEpoch, BothSecondary, ChangesLost, SnapshotBegun, SnapshotCut, BacklogOverflow, InStepAgain,
@@ -24,7 +24,8 @@ met! {
     NotReplicatedRefused, NotReplicatedApplied, DurableAnswered, DurableForwarded, Degraded, AnswerWithdrawn,
     LeaderChanged, Unavailable, ReadFromSecondary, ReadFromPrimary, RetriedAfterUnknown, RetriedOnOtherNode, RetryAnswered,
     ForwardAnswered, ClientGaveUp, ExecutedAndLost, PrefixCompared,
-    TtlChecked, ExpiredRefused, Tombstoned, Renamed, ConvergedAfterFault, SafeRefused,
+    TtlChecked, ExpiredRefused, Tombstoned, Renamed, ConvergedAfterFault, SafeRefused, RateLimited,
+    RateChecked, MemoryRefused, TombstonesRefused, LockEndChecked,
 }
 
 const COUNT: usize = Met::ALL.len();

@@ -99,6 +99,13 @@ impl World {
                     self.give(place, Arrival::Promote { id, force })?;
                 }
             }
+            Fault::WallStep => {
+                self.coverage.met(Met::WallStep);
+                let step_ms = self.fault_rng.pick(&[-3_600_000, 3_600_000]);
+                let clock = &mut self.hosts[place].clock;
+                // Back by no more than an hour in all.
+                clock.wall_steps_ms = (clock.wall_steps_ms + step_ms).clamp(-3_600_000, 3_600_000);
+            }
             Fault::GracefulStop => {
                 let host = &mut self.hosts[place];
                 let now = host.clock.read(self.now);

@@ -6,7 +6,10 @@ use bigbunny::node::response::{Answer, Refusal, Response};
 use bigbunny::node::{EntryImage, Event, Node, Outbox, PeerMisbehaved, Role};
 use bigbunny::peer::message::{Message, write_message};
 use bigbunny::time::{Instant, Now, WallTime};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+/// So early that a wall clock can be set back by an hour or two.
+const HOUR_NS: u64 = 4 * 3600 * 1_000_000_000;
 
 /// A clock that drifts and reads in steps.
 #[derive(Clone, Debug)]
@@ -15,18 +18,21 @@ pub(crate) struct Clock {
     start: u64,
     ppm: i64,
     step_ns: u64,
+    /// What somebody has set the wall clock forward or back, in all.
+    pub(crate) wall_steps_ms: i64,
 }
 
 impl Clock {
     pub(crate) fn new(rng: &mut Rng, start: u64, ppm: i64, step_ns: u64) -> Self {
-        Self { base_ns: rng.log_between(1, 1 << 50), start, ppm, step_ns }
+        Self { base_ns: rng.log_between(HOUR_NS, 1 << 50), start, ppm, step_ns, wall_steps_ms: 0 }
     }
 
     pub(crate) fn read(&self, now: u64) -> Now {
         let passed = u128::from(now - self.start) * (1_000_000 + self.ppm) as u128 / 1_000_000;
         let ns = self.base_ns + passed as u64;
         let ns = ns / self.step_ns * self.step_ns;
-        Now { monotonic: Instant::from_nanos(ns), wall: WallTime(0) }
+        let monotonic = Instant::from_nanos(ns);
+        Now { monotonic, wall: WallTime(monotonic.as_millis().saturating_add_signed(self.wall_steps_ms)) }
     }
 
     /// When the clock will read at least this.
@@ -154,7 +160,7 @@ pub(crate) struct Host {
     /// The operator ordered it to be primary, whatever the other does.
     pub(crate) forced: bool,
     /// Ids of forwarded requests that came to it, and the asks they are.
-    pub(crate) forwarded: std::collections::BTreeMap<u64, u64>,
+    pub(crate) forwarded: BTreeMap<u64, u64>,
     /// It was asked to stop.
     pub(crate) stopping: Option<u64>,
     /// By what it was told: in safe mode it may answer changes until then, by its own clock.
@@ -163,6 +169,10 @@ pub(crate) struct Host {
     pub(crate) knows_of_data: bool,
     /// The peer's life that it heard that of.
     pub(crate) knows_from: u64,
+    /// By its own clock: when it had the last heartbeat that counted.
+    pub(crate) heartbeat_at: Option<Instant>,
+    /// By its own clock: until when each customer's bucket is not full, as far as its answers tell.
+    pub(crate) buckets: BTreeMap<usize, Instant>,
 }
 
 /// What two nodes must have in common: the digest of everything but deadlines, with and without locks.

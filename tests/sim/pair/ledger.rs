@@ -30,6 +30,8 @@ pub(crate) struct Branch {
     pub(crate) by_handover: bool,
     /// The other node has had a message of it.
     pub(crate) was_heard: bool,
+    /// By true time: until then nobody knows of locks.
+    pub(crate) window_until: u64,
 }
 
 /// Where and when a deed was done: by the change numbers before and after.
@@ -79,6 +81,8 @@ pub(crate) struct Ledger {
     pub(crate) values: BTreeMap<u64, usize>,
     /// For timed values: when they were written and for how long, in nanoseconds.
     pub(crate) times: BTreeMap<u64, (u64, u64)>,
+    /// By true time: when each lock ends at the latest, by the clock of the node that gave it.
+    pub(crate) lock_ends: HashMap<LockId, u64>,
     /// What was seen under each tag of each store.
     contents: HashMap<(StoreKey, Etag), u64>,
 }
@@ -114,6 +118,7 @@ impl Ledger {
             bodies: BTreeMap::new(),
             by_handover,
             was_heard: false,
+            window_until: 0,
         };
         if let Some((parent, at)) = parent {
             let old = &self.branches[parent];
@@ -158,6 +163,11 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Whether this life of a node was primary of the branch or of one before it.
+    pub(crate) fn was_primary(&self, branch: usize, owner: u64) -> bool {
+        self.path(branch).iter().any(|(branch, _)| self.branches[*branch].owner == owner)
     }
 
     /// What a branch began with, by the history of its parent.

@@ -11,6 +11,8 @@ mod faults;
 mod host;
 mod ledger;
 mod net;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod profile;
 mod turn;
 mod world;

@@ -40,6 +40,8 @@ faults! {
     Force,
     /// A process is asked to stop, hands over first, and is started again.
     GracefulStop,
+    /// Somebody sets a wall clock by an hour.
+    WallStep,
 }
 
 /// From and to, both included.
@@ -96,6 +98,12 @@ pub(crate) struct Profile {
     /// How often each kind of deed is drawn; the order is that of `clients`.
     pub(crate) deeds: Vec<u32>,
     pub(crate) lock_timeout_ms: u64,
+    /// Requests a second and customer, and at once; no limit if nothing.
+    pub(crate) rate_per_second: u32,
+    pub(crate) burst: u32,
+    pub(crate) memory_limit_bytes: u64,
+    pub(crate) customer_quota_bytes: u64,
+    pub(crate) tombstone_limit: u64,
 }
 
 impl Profile {
@@ -154,6 +162,11 @@ impl Profile {
             ttl_ms: (1, rng.log_between(2, 60_000)),
             deeds: (0..deeds).map(|_| rng.pick(&[0, 1, 1, 4])).collect(),
             lock_timeout_ms: rng.pick(&[500, 500, 3000]),
+            rate_per_second: rng.pick(&[0, 0, 0, 2, 50]),
+            burst: rng.pick(&[2, 20]),
+            memory_limit_bytes: rng.pick(&[0, 0, 0, 3000, 100_000]),
+            customer_quota_bytes: rng.pick(&[0, 0, 0, 2000, 20_000]),
+            tombstone_limit: rng.pick(&[0, 0, 0, 10, 100]),
         }
     }
 
@@ -170,7 +183,11 @@ impl Profile {
             backlog_limit_bytes: self.backlog_bytes,
         };
         NodeConfig {
-            rate_limit_per_second: 0,
+            rate_limit_per_second: self.rate_per_second,
+            burst_size: self.burst,
+            memory_limit_bytes: self.memory_limit_bytes,
+            customer_memory_quota_bytes: self.customer_quota_bytes,
+            tombstone_customer_limit: self.tombstone_limit,
             lock_timeout_ms: self.lock_timeout_ms,
             peer: Some(peer),
             ..NodeConfig::default()

@@ -28,9 +28,11 @@ impl World {
         let mut said = Said::default();
         let mut heard_changes = None;
         let mut heard_stream = None;
+        let mut asked = None;
         match &arrival {
             Arrival::Request(ask) => {
                 let ask = &self.asks[ask];
+                asked = Some(ask.id);
                 let operation = ask.operation();
                 let request = ask.request(operation);
                 node.handle(now, Input::Request { id: RequestId(ask.id), request }, &mut said);
@@ -64,6 +66,7 @@ impl World {
                     }
                     Message::Forward { id, request } => {
                         host.forwarded.insert(*id, request.connection.0);
+                        asked = Some(request.connection.0);
                     }
                     Message::Ack { epoch, heartbeat_sent_at_ns, .. }
                         if *epoch == before.epoch && before.role == Role::Primary && *heartbeat_sent_at_ns > 0 =>
@@ -99,8 +102,13 @@ impl World {
         let after = node.status();
         self.trace.word(self.now);
         self.trace.word(after.changes);
+        let is_heartbeat = matches!(&arrival, Arrival::Message { bytes, .. }
+            if matches!(read_message(bytes), Ok(Message::Heartbeat { epoch, .. }) if epoch >= before.epoch));
         self.has_become(place, &before, &after, &said)?;
         let host = &mut self.hosts[place];
+        if is_heartbeat && after.peer_heard_at == Some(now.monotonic) {
+            host.heartbeat_at = Some(now.monotonic);
+        }
         if matches!(arrival, Arrival::Promote { force: true, .. }) && after.role == Role::Primary {
             host.forced = true;
         }
@@ -117,7 +125,10 @@ impl World {
             host.branch = self.ledger.find(epoch, owner);
         }
         self.looks_at(place, &before, &after)?;
-        self.was_done(place, &before, &after, &said)?;
+        self.was_done(place, &before, &after, &said, asked)?;
+        if matches!(arrival, Arrival::Timeout) && after.role == Role::Primary && after.locks > 0 {
+            self.check_locks(place)?;
+        }
         self.hosts[place].busy_until = self.now + turn_ns;
         if self.fault_rng.below(100_000) < self.profile.mid_pauses && !self.healed {
             self.coverage.met(Met::MidPause);
@@ -138,6 +149,7 @@ impl World {
         before: &NodeStatus,
         after: &NodeStatus,
         said: &Said,
+        asked: Option<u64>,
     ) -> Result<(), Wrong> {
         if before.role != Role::Primary && after.role != Role::Primary {
             return Ok(());
@@ -154,7 +166,11 @@ impl World {
         all.sort_unstable_by_key(|(order, ..)| *order);
         for (_, id, heard) in all {
             if heard.result.is_ok() && self.asks.contains_key(&id) {
+                if asked == Some(id) && heard.by == Role::Primary {
+                    self.check_rate(place, id)?;
+                }
                 self.was_carried_out(id, &heard, done)?;
+                self.check_lock_answer(place, id, &heard, done)?;
             }
         }
         Ok(())

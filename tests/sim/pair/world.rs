@@ -122,6 +122,8 @@ impl World {
             lease_until: Instant::ZERO,
             knows_of_data: false,
             knows_from: 0,
+            heartbeat_at: None,
+            buckets: BTreeMap::new(),
         };
         let hosts = [host(0), host(1)];
         let mut world = Self {
@@ -281,6 +283,8 @@ impl World {
         host.stopping = None;
         host.lease_until = Instant::ZERO;
         host.knows_of_data = false;
+        host.heartbeat_at = None;
+        host.buckets.clear();
         let life = host.life;
         self.tell(|_| format!("{place} dies{}", if refuses { "" } else { " without a word" }));
         self.breaks(place)?;

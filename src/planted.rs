@@ -1,0 +1,72 @@
+//! Mistakes that can be planted in the node, one at a time, to see whether the simulator finds them: the proof that it looks. It
+//! owns their list and which of them is planted; each is made where it would be made in earnest, behind [`is`].
+//!
+//! Without the feature `planted-bugs` nothing is ever planted and nothing of this is left in the program; with it the daemon
+//! refuses to run.
+
+macro_rules! bugs {
+    ($($name:ident = $text:literal,)*) => {
+        /// A mistake, by its name in the list of faults to survive.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each has its name for people in `ALL`")]
+        pub enum Bug { $($name,)* }
+
+        impl Bug {
+            /// All of them, with their names for people.
+            pub const ALL: &[(Self, &str)] = &[$((Self::$name, $text),)*];
+        }
+    };
+}
+
+bugs! {
+    LeaseFromAnswer = "lease counted from the answer",
+    LeaseOnWallClock = "lease on the wall clock",
+    NoCheckAfterPause = "no check after a pause",
+    NoGrace = "no grace",
+    EpochNotCompared = "epoch not compared",
+    EpochReused = "epoch reused after a restart",
+    PromotionWhileJoining = "promotion while JOINING",
+    PromotionWithGap = "promotion with a gap",
+    AnswerBeforeApply = "answer before apply",
+    SnapshotOffByOne = "snapshot cut off by one",
+    ChangeAppliedTwice = "change applied in and behind the snapshot",
+    TombstoneDropped = "tombstone dropped early",
+    ExpiryNotReplicated = "expiry not replicated",
+    TtlRestarted = "TTL restarted at failover",
+    AgeNotSent = "time left sent without its age",
+    LockKept = "lock kept over a failover",
+    CommitWithoutLock = "commit without its lock",
+    LockTimedByClient = "lock timed by the client",
+    NoUnknownWindow = "no unknown window",
+    NameLeftBehind = "name left behind at expiry",
+    QuotaGivenTwice = "quota given back twice",
+    CounterTwice = "counter applied twice on a retry",
+    BacklogUnbounded = "backlog without a bound",
+    RateByWallClock = "rate bucket filled by a clock jump",
+}
+
+#[cfg(feature = "planted-bugs")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on the nodes of this thread make this mistake, or none.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this mistake is to be made.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Whether this mistake is to be made: never.
+#[cfg(not(feature = "planted-bugs"))]
+#[must_use]
+#[inline(always)]
+pub const fn is(_bug: Bug) -> bool {
+    false
+}
