@@ -9,7 +9,7 @@ use super::ReplyShape;
 use super::endpoints::Operation;
 use super::errors::{ApiError, finish_error};
 use super::text::Text;
-use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
+use crate::http::{AnswerWriter, HttpDate, ReplyFrame, header};
 use crate::json::write_string;
 use crate::node::Role;
 use crate::node::request::{Content, Counter, Etag, LockId};
@@ -22,8 +22,6 @@ const PLAIN: Option<&str> = Some("text/plain");
 
 /// The most that a counter's JSON takes: eight numbers of at most 20 characters and a sign, and about 110 of keys.
 const MAX_COUNTER_BYTES: usize = 320;
-/// `"E.V"`
-const MAX_ETAG_BYTES: usize = 40;
 /// Characters of a lock id.
 const LOCK_ID_CHARS: usize = 22;
 
@@ -88,17 +86,16 @@ fn status(shape: ReplyShape, answer: &Answer<'_>) -> u16 {
 /// What is said of the store and of the node, whether the request was refused or not.
 fn write_facts(writer: &mut AnswerWriter<'_>, shape: ReplyShape, response: &Response<'_>) {
     if let Some(facts) = &response.facts {
-        let mut etag = Text::<MAX_ETAG_BYTES>::new();
-        etag.push(b'"');
-        push_etag(&mut etag, facts.etag);
-        etag.push(b'"');
-        writer.header("ETag", etag.as_bytes());
+        header!(writer, "ETag", b"\"", u64::from(facts.etag.epoch), b".", facts.etag.version, b"\"");
     }
     if matches!(shape.operation, Operation::Snapshot | Operation::NamedGet | Operation::LookupIdByName) {
-        writer.header("BigBunny-Role", if response.by == Role::Primary { b"primary" } else { b"secondary" });
+        match response.by {
+            Role::Primary => header!(writer, "BigBunny-Role", b"primary"),
+            Role::Secondary | Role::Joining => header!(writer, "BigBunny-Role", b"secondary"),
+        };
     }
     if response.degraded {
-        writer.header("BigBunny-Warning", b"DegradedWrite");
+        header!(writer, "BigBunny-Warning", b"DegradedWrite");
     }
 }
 
@@ -110,8 +107,8 @@ fn push_etag<const N: usize>(text: &mut Text<N>, etag: Etag) {
 
 fn write_time_left(writer: &mut AnswerWriter<'_>, facts: Option<&StoreFacts>) {
     if let Some(facts) = facts {
-        writer.header_u64("BigBunny-Not-Valid-After", facts.ttl_left_ms.div_ceil(1000));
-        writer.header_u64("BigBunny-Not-Valid-After-Ms", facts.ttl_left_ms);
+        header!(writer, "BigBunny-Not-Valid-After", facts.ttl_left_ms.div_ceil(1000));
+        header!(writer, "BigBunny-Not-Valid-After-Ms", facts.ttl_left_ms);
     }
 }
 
@@ -134,14 +131,17 @@ fn finish_answer(
         Answer::Blob(blob) => {
             write_time_left(&mut writer, facts);
             if let Some(locked) = facts.and_then(|facts| facts.locked) {
-                writer.header("BigBunny-Lock-State", if locked { b"held" } else { b"free" });
+                let state: &[u8] = if locked { b"held" } else { b"free" };
+                header!(writer, "BigBunny-Lock-State", state);
             }
             writer.body(BLOB, blob);
         }
         Answer::Counter { counter, step } => {
             write_time_left(&mut writer, facts);
             let by_name = shape.operation == Operation::NamedIncrement;
-            writer.body(JSON, counter_json(counter, step.as_ref(), facts, by_name).as_bytes());
+            let mut json = Text::<MAX_COUNTER_BYTES>::new();
+            push_counter(&mut json, counter, step.as_ref(), facts, by_name);
+            writer.body(JSON, json.as_bytes());
         }
         Answer::Locked { lock, body, .. } => {
             write_time_left(&mut writer, facts);
@@ -168,18 +168,18 @@ fn write_lock_id(writer: &mut AnswerWriter<'_>, lock: LockId) {
     let mut text = [0; LOCK_ID_CHARS];
     // 16 bytes are 22 characters, so that the encoding cannot fail.
     if let Ok(text) = base64ct::Base64UrlUnpadded::encode(&lock.0, &mut text) {
-        writer.header("BigBunny-Lock-ID", text.as_bytes());
+        header!(writer, "BigBunny-Lock-ID", text.as_bytes());
     }
 }
 
 /// `{"value":55,"version":2,"bounded":false,"min":0,"max":100}`, and for steps by name what was done beside.
-fn counter_json(
+fn push_counter(
+    json: &mut Text<MAX_COUNTER_BYTES>,
     counter: &Counter,
     step: Option<&StepTaken>,
     facts: Option<&StoreFacts>,
     by_name: bool,
-) -> Text<MAX_COUNTER_BYTES> {
-    let mut json = Text::new();
+) {
     json.push_str("{\"value\":");
     json.push_integer(counter.value);
     if let Some(facts) = facts {
@@ -209,7 +209,6 @@ fn counter_json(
         }
     }
     json.push(b'}');
-    json
 }
 
 /// `{"names":["a","b"],"next":"b"}`
@@ -253,7 +252,8 @@ fn write_store(json: &mut Vec<u8>, store: &StoreView<'_>) {
     match store.content {
         Content::Blob(blob) => write_blob(json, blob),
         Content::Counter(counter) => {
-            let text = counter_json(&counter, None, Some(&store.facts), false);
+            let mut text = Text::<MAX_COUNTER_BYTES>::new();
+            push_counter(&mut text, &counter, None, Some(&store.facts), false);
             // Its keys stand among the store's own, so that the braces are left away.
             json.push(b',');
             json.extend_from_slice(

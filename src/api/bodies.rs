@@ -139,8 +139,28 @@ fn may_be_counter(body: &[u8]) -> bool {
 /// # Errors
 /// It is anything else.
 pub(super) fn read_step(body: &[u8]) -> Result<i64, ApiError> {
+    if let Some(step) = plain_step(body) {
+        return Ok(step);
+    }
     let [delta] = read_strictly(body, &["delta"])?;
     required_integer("delta", delta.as_ref())
+}
+
+/// The step of a body as nearly all clients write it, `{"delta":N}` or `{"delta": N}`: a tenth of what reading any JSON costs, of the
+/// most frequent of all changes. `None` for anything else.
+fn plain_step(body: &[u8]) -> Option<i64> {
+    /// So many digits fit in 64 bits.
+    const DIGITS_MAX: usize = 18;
+    let value = body.strip_prefix(b"{\"delta\":")?.strip_suffix(b"}")?;
+    let value = value.strip_prefix(b" ").unwrap_or(value);
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    let is_number = match digits {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.len() < DIGITS_MAX && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let size = digits.iter().fold(0, |size: i64, digit| size.wrapping_mul(10).wrapping_add(i64::from(digit & 15)));
+    is_number.then(|| if digits.len() < value.len() { -size } else { size })
 }
 
 /// Reads the body of an increment by name, which also says what to make where there is no counter.

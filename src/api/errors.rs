@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::endpoints::Methods;
 use super::text::Text;
-use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
+use crate::http::{AnswerWriter, HttpDate, ReplyFrame, header};
 use crate::node::response::Refusal;
 
 /// What `BigBunny-Error-Code` says.
@@ -318,17 +318,17 @@ pub fn write_api_error(out: &mut Vec<u8>, frame: &ReplyFrame, date: &HttpDate, e
 /// Everything of an error's answer behind its first lines.
 pub(super) fn finish_error(mut writer: AnswerWriter<'_>, error: &ApiError) {
     if let Some(code) = error.code {
-        writer.header("BigBunny-Error-Code", code.row().name.as_bytes());
+        header!(writer, "BigBunny-Error-Code", code.row().name.as_bytes());
         if code == Code::LockStateUnknown {
-            writer.header("BigBunny-Lock-State", b"unknown");
+            header!(writer, "BigBunny-Lock-State", b"unknown");
         }
     }
     if let Some(retry_after_ms) = error.retry_after_ms {
-        writer.header_u64("Retry-After", retry_after_ms.div_ceil(1000).max(1));
-        writer.header_u64("BigBunny-Retry-After-Ms", retry_after_ms);
+        header!(writer, "Retry-After", retry_after_ms.div_ceil(1000).max(1));
+        header!(writer, "BigBunny-Retry-After-Ms", retry_after_ms);
     }
     if error.allow != Methods::NONE {
-        writer.header("Allow", error.allow.allow().as_bytes());
+        header!(writer, "Allow", error.allow.allow().as_bytes());
     }
     let mut body = Text::<MAX_LINE_BYTES>::new();
     body.push_str(&error.line);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Page;
 use super::endpoints::all_methods;
 use super::errors::{ApiError, Code, write_api_error};
-use crate::http::{AnswerWriter, HttpDate, ReplyFrame};
+use crate::http::{AnswerWriter, HttpDate, ReplyFrame, header};
 use crate::metrics::metrics_text;
 use crate::node::{NodeStatus, Role};
 use crate::status::{ShellStatus, status_json};
@@ -35,7 +35,7 @@ pub fn render_page(page: Page, node: &NodeStatus, shell: &ShellStatus<'_>) -> Re
 pub fn write_page(out: &mut Vec<u8>, frame: &ReplyFrame, date: &HttpDate, page: Page, rendered: &Rendered) {
     let mut writer = AnswerWriter::start(out, rendered.status, frame, date);
     if page == Page::Options {
-        writer.header("Allow", all_methods().allow().as_bytes());
+        header!(writer, "Allow", all_methods().allow().as_bytes());
     }
     writer.body(rendered.content_type, rendered.body.as_bytes());
 }

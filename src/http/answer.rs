@@ -5,7 +5,7 @@ use super::{HttpDate, ReplyFrame, Version};
 /// The interim answer that asks for the body (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The statuses that are ever sent, with their status lines (RFC 9110 section 15, RFC 6585).
+/// The statuses that are ever sent, with their status lines (RFC 9110 section 15, RFC 6585) and the name of the first header.
 const STATUS_LINES: [(u16, &str); 25] = [
     (200, "HTTP/1.1 200 OK\r\nDate: "),
     (201, "HTTP/1.1 201 Created\r\nDate: "),
@@ -34,7 +34,45 @@ const STATUS_LINES: [(u16, &str); 25] = [
     (507, "HTTP/1.1 507 Insufficient Storage\r\nDate: "),
 ];
 
-/// Writes one answer: `start`, any number of `header`s, then `body`.
+/// Adds a header line to an answer: its name, then the parts of its value, each a number or something in bytes. A macro, so that all
+/// that is the same in every answer is put together by the compiler and copied at once.
+macro_rules! header {
+    ($writer:expr, $name:literal, $($part:expr),+) => {
+        $writer.begin_header(concat!("\r\n", $name, ": "))$(.value($part))+
+    };
+}
+pub(crate) use header;
+
+/// A part of the value of a header.
+pub(crate) trait HeaderValue {
+    fn write(self, out: &mut Vec<u8>);
+}
+
+impl HeaderValue for &[u8] {
+    /// It must hold no control characters; nothing that a client sent is ever put here undecoded.
+    #[inline(always)]
+    fn write(self, out: &mut Vec<u8>) {
+        debug_assert!(!self.iter().any(u8::is_ascii_control), "a control character in {self:?}");
+        out.extend_from_slice(self);
+    }
+}
+
+impl<const N: usize> HeaderValue for &[u8; N] {
+    #[inline(always)]
+    fn write(self, out: &mut Vec<u8>) {
+        self.as_slice().write(out);
+    }
+}
+
+impl HeaderValue for u64 {
+    #[inline(always)]
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(itoa::Buffer::new().format(self).as_bytes());
+    }
+}
+
+/// Writes one answer: `start`, any number of `header!`s, then `body`. Between the calls the last line has no end yet: each line
+/// brings the end of the one before it.
 #[derive(Debug)]
 #[must_use = "an answer without its body never ends"]
 pub struct AnswerWriter<'o> {
@@ -56,43 +94,40 @@ impl<'o> AnswerWriter<'o> {
             out.extend_from_slice(line.as_bytes());
         }
         out.extend_from_slice(date.as_bytes());
-        out.extend_from_slice(match (frame.close, frame.version) {
-            (true, _) => b"\r\nConnection: close\r\n",
-            (false, Version::Http10) => b"\r\nConnection: keep-alive\r\n",
-            (false, Version::Http11) => b"\r\n",
-        });
+        match (frame.close, frame.version) {
+            (true, _) => out.extend_from_slice(b"\r\nConnection: close"),
+            (false, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
+            (false, Version::Http11) => {}
+        }
         Self { out, status, head_only: frame.head_only }
     }
 
-    /// One header line; inlined, so that the name is no call of memcpy. The value must hold no control characters; nothing that a client sent is ever put here
-    /// undecoded.
+    /// What [`header!`] begins a line with.
     #[inline(always)]
-    pub fn header(&mut self, name: &str, value: &[u8]) {
-        debug_assert!(!value.iter().any(u8::is_ascii_control), "a control character in the value of {name}");
+    pub(crate) fn begin_header(&mut self, name: &'static str) -> &mut Self {
         self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b": ");
-        self.out.extend_from_slice(value);
-        self.out.extend_from_slice(b"\r\n");
+        self
     }
 
-    /// One header line with a number.
+    /// What [`header!`] goes on with.
     #[inline(always)]
-    pub fn header_u64(&mut self, name: &str, value: u64) {
-        self.header(name, itoa::Buffer::new().format(value).as_bytes());
+    pub(crate) fn value(&mut self, part: impl HeaderValue) -> &mut Self {
+        part.write(self.out);
+        self
     }
 
     /// `Content-Type`, `Content-Length` (neither for `204` and `304`, which have no body), the end of the head, and the
     /// body unless the request was a `HEAD`.
     pub fn body(mut self, content_type: Option<&str>, body: &[u8]) {
         if matches!(self.status, 204 | 304) {
-            self.out.extend_from_slice(b"\r\n");
+            self.out.extend_from_slice(b"\r\n\r\n");
             return;
         }
         if let Some(content_type) = content_type {
-            self.header("Content-Type", content_type.as_bytes());
+            header!(self, "Content-Type", content_type.as_bytes());
         }
-        self.header_u64("Content-Length", body.len() as u64);
-        self.out.extend_from_slice(b"\r\n");
+        header!(self, "Content-Length", body.len() as u64);
+        self.out.extend_from_slice(b"\r\n\r\n");
         if !self.head_only {
             self.out.extend_from_slice(body);
         }
@@ -103,9 +138,9 @@ impl<'o> AnswerWriter<'o> {
 pub fn write_error(out: &mut Vec<u8>, frame: &ReplyFrame, date: &HttpDate, status: u16, message: &str) {
     let frame = ReplyFrame { close: true, ..*frame };
     let mut writer = AnswerWriter::start(out, status, &frame, date);
-    writer.header("Content-Type", b"text/plain");
-    writer.header_u64("Content-Length", message.len() as u64 + 1);
-    writer.out.extend_from_slice(b"\r\n");
+    header!(writer, "Content-Type", b"text/plain");
+    header!(writer, "Content-Length", message.len() as u64 + 1);
+    writer.out.extend_from_slice(b"\r\n\r\n");
     if !writer.head_only {
         writer.out.extend_from_slice(message.as_bytes());
         writer.out.push(b'\n');
@@ -127,8 +162,8 @@ mod tests {
     fn answer(status: u16, frame: &ReplyFrame, content_type: Option<&str>, body: &[u8]) -> String {
         let mut out = Vec::new();
         let mut writer = AnswerWriter::start(&mut out, status, frame, &date());
-        writer.header("ETag", b"\"1.2\"");
-        writer.header_u64("Retry-After", 3);
+        header!(writer, "ETag", b"\"", 1, b".", 2, b"\"");
+        header!(writer, "Retry-After", 3);
         writer.body(content_type, body);
         String::from_utf8(out).unwrap()
     }

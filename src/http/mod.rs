@@ -12,6 +12,7 @@ pub mod fields;
 mod head;
 mod target;
 
+pub(crate) use answer::header;
 pub use answer::{AnswerWriter, CONTINUE, write_error};
 pub use chunk::ChunkDecoder;
 pub use date::HttpDate;

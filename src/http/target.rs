@@ -101,7 +101,8 @@ pub(super) fn is_host(value: &[u8]) -> bool {
         }
         &rest[end + 1..]
     } else {
-        let end = memchr::memchr(b':', value).unwrap_or(value.len());
+        // Mostly a few bytes, for which a search by vectors costs more than it saves.
+        let end = value.iter().position(|&byte| byte == b':').unwrap_or(value.len());
         let (name, port) = value.split_at(end);
         if !is_made_of(&IS_HOST_BYTE, name) || !is_percent_encoded(name) {
             return false;
@@ -132,8 +133,8 @@ fn is_port(digits: &[u8]) -> bool {
 
 /// Whether every `%` is followed by two hexadecimal digits.
 fn is_percent_encoded(name: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', name)
-        .all(|at| name.get(at + 1..at + 3).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit)))
+    let mut encoded = name.iter().enumerate().filter(|&(_, &byte)| byte == b'%');
+    encoded.all(|(at, _)| name.get(at + 1..at + 3).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit)))
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ impl Server {
         let mut reads_left = READS_PER_VISIT_MAX;
         loop {
             self.serve_input(now, id, quota);
-            if self.send(now, id) == Fate::Close {
+            let has_output = self.connections.get(id).is_some_and(|connection| connection.output.unsent_bytes() > 0);
+            if has_output && self.send(now, id) == Fate::Close {
                 return Fate::Close;
             }
             let Some(connection) = self.connections.get(id) else { return Fate::Keep };
