@@ -9,6 +9,10 @@ use bigbunny::cli::{self, Outcome, help};
 use bigbunny::config::{self, Parsed};
 use bigbunny::server;
 
+/// Stores are many small allocations that come and go: see Cargo.toml for what the C library would make of them.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// The daemon failed while it ran, or could not open its sockets.
 const RUNTIME_FAILURE: u8 = 1;
 
