@@ -288,6 +288,13 @@ impl KeyRing {
         Ok(())
     }
 
+    /// Makes new store ids with another of its keys, if it has that one.
+    pub fn use_key(&mut self, id: &str) {
+        if let Some(found) = self.keys.keys.iter().position(|key| key.id == id) {
+            self.keys.current = found;
+        }
+    }
+
     /// The id of the key that new store ids are made with.
     #[must_use]
     pub fn current_id(&self) -> &str {

@@ -38,7 +38,7 @@ const CLOCK_SECONDS_MIN: u64 = 1_735_689_600;
 const SECONDS_PER_DAY: u64 = 86_400;
 /// How wide the text is, for a terminal of 80 columns, and its left columns.
 const WIDTH: usize = 79;
-const COLUMN: usize = 18;
+const COLUMN: usize = 20;
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -438,7 +438,7 @@ pub(super) fn doctor(invocation: &Invocation) -> Outcome {
 fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
-        let mut line = format!("{:<6}{:<12}", finding.state.name(), finding.about);
+        let mut line = format!("{:<6}{:<14}", finding.state.name(), finding.about);
         for word in finding.says.split(' ') {
             if line.chars().count() + 1 + word.chars().count() > WIDTH && !line.trim_start().is_empty() {
                 text.push_str(line.trim_end());

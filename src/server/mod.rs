@@ -37,6 +37,7 @@ mod limits;
 mod listener;
 mod peer;
 mod process;
+mod reload;
 mod sandbox;
 mod signals;
 mod socket_file;
@@ -68,6 +69,7 @@ use self::limits::{
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
 use self::process::Process;
+use self::reload::KnownKeys;
 use self::signals::Signals;
 use self::socket_file::ListenError;
 use self::stop::Stopping;
@@ -148,8 +150,7 @@ struct Server {
     node: Node,
     peer: Option<PeerSockets>,
     keyring: KeyRing,
-    /// The ids of its keys, to tell what a reload changes.
-    key_ids: Vec<String>,
+    keys: KnownKeys,
     date: HttpDate,
     /// Everything is read into this; it leaves its place while its bytes are served.
     read_buffer: Vec<u8>,
@@ -196,7 +197,7 @@ impl Server {
         let signals = Signals::catch(poll.registry(), SIGNALS).map_err(system("catch signals"))?;
         let site = (!config.disable_site_verification).then_some(config.site.as_str());
         let keys = mem::take(&mut config.secrets.store_keys);
-        let key_ids = stop::ids_of(&keys);
+        let known_keys = KnownKeys::new(&keys);
         let keyring = KeyRing::new(keys, &config.secrets.store_key_current, site).map_err(ServerError::Keys)?;
         let entropy = OsEntropy::new()
             .map_err(|error| ServerError::System("get randomness", io::Error::other(error.to_string())))?;
@@ -256,7 +257,7 @@ impl Server {
             node,
             peer,
             keyring,
-            key_ids,
+            keys: known_keys,
             date: HttpDate::new(now.wall),
             read_buffer: vec![0; READ_BYTES_MAX],
             scratch: ChunkedScratch::default(),
@@ -328,6 +329,7 @@ impl Server {
         }
         self.log.close_windows(now);
         self.service_manager.on_end_of_turn(now.monotonic);
+        self.use_next_key(now);
         // A timer that outlived its connection would be a leak.
         assert!(self.timers.len() <= self.connections.len(), "every timer belongs to a connection");
         self.turn_ended = clock::monotonic();
@@ -358,6 +360,7 @@ impl Server {
             self.peer.as_ref().and_then(PeerSockets::next_deadline),
             self.log.next_deadline(),
             self.service_manager.next_deadline(),
+            self.keys.next_deadline(),
             self.stopping.as_ref().map(Stopping::deadline),
         ]);
         due.map_or(SLEEP_MAX, |due| due.since(self.turn_ended)).min(SLEEP_MAX)

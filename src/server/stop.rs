@@ -1,11 +1,10 @@
-//! Signals, and the two ways to end: a clean stop, and the end of its patience. Also the reload of keys and token.
+//! Signals, and the two ways to end: a clean stop, and the end of its patience. The reload is in [`super::reload`].
 
 use super::Server;
 use super::connection::Stage;
 use super::limits::{STOP_ACCEPT_ROUNDS_MAX, STOP_TIME_MAX};
 use crate::log::Value;
 use crate::node::request::ConnectionId;
-use crate::store_id::MasterKey;
 use crate::time::{Instant, Now};
 
 /// A clean stop under way.
@@ -28,7 +27,7 @@ impl Server {
     pub(super) fn on_signals(&mut self, now: Now) {
         let received = self.signals.take();
         if received.reload > 0 {
-            self.reload_keys(now);
+            self.reload(now);
         }
         let mut stops = received.stop;
         if stops > 0 && self.stopping.is_none() {
@@ -106,45 +105,4 @@ impl Server {
         self.log.info(now, "stopped", &[("unanswered", Value::Number(in_flight as u64))]);
         true
     }
-
-    /// Reads the key files again. Keys that cannot be read or used change nothing.
-    fn reload_keys(&mut self, now: Now) {
-        let result = self.config.read_secrets_again().map_err(|error| error.to_string()).and_then(|secrets| {
-            let ids = ids_of(&secrets.store_keys);
-            let token = secrets.internal_token;
-            self.keyring
-                .replace_keys(secrets.store_keys, &secrets.store_key_current)
-                .map_err(|error| error.to_string())?;
-            Ok((ids, secrets.store_key_current, token))
-        });
-        match result {
-            Ok((ids, current, token)) => {
-                let added = missing_from(&self.key_ids, &ids);
-                let removed = missing_from(&ids, &self.key_ids);
-                let fields = [
-                    ("current", Value::Text(&current)),
-                    ("added", Value::Text(&added)),
-                    ("removed", Value::Text(&removed)),
-                ];
-                self.log.info(now, "store_keys_reloaded", &fields);
-                self.key_ids = ids;
-                if let (Some(peer), Some(token)) = (&mut self.peer, token)
-                    && peer.set_token(token)
-                {
-                    self.log.info(now, "internal_token_reloaded", &[]);
-                }
-            }
-            Err(error) => self.log.error(now, "reload_failed", &[("error", Value::Text(&error))]),
-        }
-    }
-}
-
-/// The ids of keys, which are no secret: they stand in every store id.
-pub(super) fn ids_of(keys: &[MasterKey]) -> Vec<String> {
-    keys.iter().map(|key| key.id.clone()).collect()
-}
-
-/// Those of `there` that are not `here`.
-fn missing_from(here: &[String], there: &[String]) -> String {
-    there.iter().filter(|id| !here.contains(id)).map(String::as_str).collect::<Vec<&str>>().join(",")
 }

@@ -197,6 +197,11 @@ fn keys_rotate() {
     for id in [&old, &new] {
         assert_eq!(ring.open("c", id.as_bytes()), Some(key));
     }
+    ring.use_key("a");
+    assert_eq!(ring.current_id(), "a");
+    ring.use_key("z");
+    assert_eq!(ring.current_id(), "a", "there is no z");
+    ring.use_key("b");
     let refused = ring.replace_keys(vec![master("c", 3)], "d");
     assert_eq!(refused, Err(KeyError::UnknownCurrent { id: "d".to_owned() }));
     assert_eq!(sealed(&mut ring, "c", &key), new, "a refused change changes nothing");

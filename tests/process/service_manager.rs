@@ -22,7 +22,11 @@ fn is_socket(path: &Path) -> bool {
 
 /// Runs `bbd` with a socket as descriptor 3, as a service manager does.
 fn activated(dir: &TempDir, listener: &UnixListener) -> Command {
-    let bbd = Daemon::command_in(dir);
+    passing_in(listener, &Daemon::command_in(dir), dir)
+}
+
+/// A command that starts this daemon with the socket as descriptor 3.
+pub(crate) fn passing_in(listener: &UnixListener, bbd: &Command, dir: &TempDir) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"]);
     command.arg(bbd.get_program()).args(bbd.get_args());

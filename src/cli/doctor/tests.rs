@@ -114,7 +114,7 @@ fn the_text_fits_a_terminal() {
     let shown = text(&patient.examine());
     let long: Vec<&str> = shown.lines().filter(|line| line.chars().count() > WIDTH).collect();
     assert!(long.iter().all(|line| line.contains(&"x".repeat(200))), "{long:?}");
-    assert!(shown.contains("\nWRONG socket      everybody on the host may read"), "{shown}");
+    assert!(shown.contains("\nWRONG socket        everybody on the host may read"), "{shown}");
     assert!(shown.lines().all(|line| line.trim_end() == line) && shown.ends_with(" things are wrong\n"), "{shown}");
 }
 

@@ -110,7 +110,7 @@ impl Shown<'_> {
         let percentiles = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")]
             .map(|(share, name)| format!("{name} {}", milliseconds(all.quantile(share))));
         let turn = milliseconds(Some(self.value("bbd_loop_turn_seconds_max")));
-        row("latency", format!("{} ms   longest turn {turn} ms", percentiles.join("   ")));
+        row("latency ms", format!("{}   longest turn {turn}", percentiles.join("   ")));
         row("memory", self.memory());
         row(
             "stores",
@@ -348,7 +348,7 @@ mod tests {
         let expected = "\
 bbd 0.1.0   a at fra   PRIMARY   epoch 3   up 1 d 01:01:01
 requests     16,010/s   errors 10/s
-latency      p50 1.00   p90 1.80   p99 1.98   p99.9 2.00 ms   longest turn 0.00 ms
+latency ms   p50 1.00   p90 1.80   p99 1.98   p99.9 2.00   longest turn 0.00
 memory       1.0M of 4.0M (25 %)
 stores       1,234,567   names 0   customers 0   tombstones 0   expired 0/s
 locks        0   waiting 0   run out 0/s

@@ -2,6 +2,7 @@
 //! much further by the simulator; here are sockets, processes, signals and the real clock.
 
 mod nodes;
+mod operation;
 mod pair;
 mod sharing;
 mod strangers;

@@ -38,7 +38,7 @@ impl NodeFlags {
         })
     }
 
-    fn add_to(&self, command: &mut Command) {
+    pub(super) fn add_to(&self, command: &mut Command) {
         command.args([format!("--host-id={}", self.host_id), format!("--tcp={}", self.tcp)]);
         command.args([format!("--peers={}", self.peer), "--rate-limit=0".to_owned()]).args(&self.more);
     }

@@ -1,0 +1,81 @@
+//! The reload: keys and token are read again while everything goes on. Owns when a new key is first used.
+//!
+//! Of two nodes, one is always reloaded first, and the store ids that it makes must open at the other one too. So a key that a reload
+//! brings opens ids at once, and makes them a little later: by then the other node is reloaded as well.
+
+use super::Server;
+use super::limits::NEW_KEY_WAIT;
+use crate::log::Value;
+use crate::store_id::MasterKey;
+use crate::time::{Instant, Now};
+
+/// The store keys as they were last read.
+pub(super) struct KnownKeys {
+    /// Their ids, to tell what a reload changes.
+    ids: Vec<String>,
+    /// The key that is to make store ids, and from when on.
+    next: Option<(Instant, String)>,
+}
+
+impl KnownKeys {
+    /// Those of the start.
+    pub(super) fn new(keys: &[MasterKey]) -> Self {
+        Self { ids: ids_of(keys), next: None }
+    }
+
+    /// When the next key is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.next.as_ref().map(|(due, _)| *due)
+    }
+}
+
+impl Server {
+    /// Reads the files with keys and token again. Any that cannot be read or used changes nothing.
+    pub(super) fn reload(&mut self, now: Now) {
+        let secrets = match self.config.read_secrets_again() {
+            Ok(secrets) => secrets,
+            Err(error) => return self.log.error(now, "reload_failed", &[("error", Value::Text(&error.to_string()))]),
+        };
+        let ids = ids_of(&secrets.store_keys);
+        let newest = secrets.store_key_current;
+        let in_use = self.keyring.current_id().to_owned();
+        // Without another node there is nobody to wait for, nor if this is the second reload that finds the key.
+        let waits = self.peer.is_some() && !self.keys.ids.contains(&newest) && ids.contains(&in_use);
+        let current = if waits { &in_use } else { &newest };
+        if let Err(error) = self.keyring.replace_keys(secrets.store_keys, current) {
+            return self.log.error(now, "reload_failed", &[("error", Value::Text(&error.to_string()))]);
+        }
+        let (added, removed) = (missing_from(&self.keys.ids, &ids), missing_from(&ids, &self.keys.ids));
+        let fields = [
+            ("current", Value::Text(current)),
+            ("added", Value::Text(&added)),
+            ("removed", Value::Text(&removed)),
+            ("next", Value::Text(if waits { &newest } else { "" })),
+        ];
+        self.log.info(now, "store_keys_reloaded", &fields);
+        self.keys = KnownKeys { ids, next: waits.then(|| (now.monotonic + NEW_KEY_WAIT, newest.clone())) };
+        if let (Some(peer), Some(token)) = (&mut self.peer, secrets.internal_token)
+            && peer.set_token(token)
+        {
+            self.log.info(now, "internal_token_reloaded", &[]);
+        }
+    }
+
+    /// Makes store ids with the key that has waited long enough.
+    pub(super) fn use_next_key(&mut self, now: Now) {
+        if let Some((_, id)) = self.keys.next.take_if(|(due, _)| *due <= now.monotonic) {
+            self.keyring.use_key(&id);
+            self.log.info(now, "store_key_current", &[("current", Value::Text(&id))]);
+        }
+    }
+}
+
+/// The ids of keys, which are no secret: they stand in every store id.
+fn ids_of(keys: &[MasterKey]) -> Vec<String> {
+    keys.iter().map(|key| key.id.clone()).collect()
+}
+
+/// Those of `there` that are not `here`.
+fn missing_from(here: &[String], there: &[String]) -> String {
+    there.iter().filter(|id| !here.contains(id)).map(String::as_str).collect::<Vec<&str>>().join(",")
+}
