@@ -76,6 +76,8 @@ fn primary(pause: Duration, more: &[&str]) -> (Daemon, Receiver<Heard>, Line) {
     let mut line = Line::dial(&flags.tcp, &me).unwrap();
     line.say(&Message::Status { role: Role::Joining, epoch: 0, number: 0 });
     wait_for_role(&daemon, "PRIMARY");
+    // What it says before its own connection is up is lost, and this peer does not ask twice.
+    wait_for_log(&daemon, "peer_link_up peer=b");
     (daemon, heard, line)
 }
 
