@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 
 /// The customer that all of it belongs to.
-const CUSTOMER: &str = "failover";
+pub(crate) const CUSTOMER: &str = "failover";
 /// A client that was refused, or found nobody, tries again after this.
 const PAUSE: Duration = Duration::from_millis(1);
 /// A client that gets no answer for so long looks whether it is to stop.

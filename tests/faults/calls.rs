@@ -1,0 +1,41 @@
+//! System calls that are interrupted: fault 15. Short ones are in `links`.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::history::{Clients, check_at_rest, converge};
+use crate::site::{Name, Site, await_role, epoch, figure, leave_out, ms};
+use crate::support::{TempDir, has_tool};
+
+#[test]
+#[ignore = "with all the others: scripts/faults"]
+fn interrupted_calls() {
+    let of = "15 every seventh call interrupted, for 3 s";
+    if !has_tool("strace") {
+        return leave_out(of, "strace is missing");
+    }
+    let site = Site::on_loopback(&["--no-sandbox"]);
+    const CALLS: &str =
+        "inject=read,write,recvfrom,sendto,readv,writev,accept4,connect,epoll_wait:error=EINTR:when=7+7";
+    let dir = TempDir::new();
+    // As a tracer beside it: the process that was started is the daemon itself.
+    let a = site.start_under(dir, Name::A, &["strace", "-D", "-qq", "-o", "/dev/null", "-e", CALLS]);
+    let b = site.start(Name::B);
+    await_role(&a, "PRIMARY");
+    await_role(&b, "SECONDARY");
+    let clients = Clients::start(&a, &b);
+    sleep(Duration::from_secs(3));
+    let history = clients.stop();
+    converge(&a, &b);
+    history.check_one_primary_at_a_time();
+    history.check_nothing_lost([&a, &b]);
+    assert_eq!(epoch(&a), 1, "{}", b.log());
+    for node in [&a, &b] {
+        assert_eq!(node.log().matches(" peer_link_up ").count(), 1, "the link lives: {}", node.log());
+    }
+    check_at_rest([&a, &b]);
+    figure(of, "answered changes, lost", format!("{}, 0", history.done()));
+    figure(of, "longest wait at a, at b", {
+        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
+    });
+}

@@ -1,0 +1,95 @@
+//! Others than the peer at the port of a pair that works: fault 9.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::Duration;
+
+use crate::history::{Clients, check_at_rest, converge, settle};
+use crate::site::{Name, Site, epoch, figure, ms};
+
+/// What they send: garbage, a length of 4 GiB, another version, a wrong token, and the beginnings of a request.
+fn sayings() -> Vec<Vec<u8>> {
+    let hello = |version: u8| {
+        let mut body = b"bbd link".to_vec();
+        body.push(version);
+        body.extend(b"\x05\0\0\0local\x01\0\0\0b");
+        body.extend([7; 8 + 32]);
+        let mut bytes =
+            format!("POST /internal/hello HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        bytes.extend(body);
+        bytes
+    };
+    let mut wrong_token = hello(1);
+    wrong_token.extend(b"POST /internal/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 32\r\n\r\n");
+    wrong_token.extend([1; 32]);
+    vec![
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 a client of another protocol".to_vec(),
+        b"POST /internal/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4294967296\r\n\r\n".to_vec(),
+        b"POST /internal/replicate HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789".to_vec(),
+        hello(2),
+        wrong_token,
+        b"POST /internal/hello HTTP/1.1\r\n".to_vec(),
+        Vec::new(),
+    ]
+}
+
+#[test]
+fn strangers_at_the_port() {
+    const TIME: Duration = Duration::from_secs(3);
+    let site = Site::on_loopback(&[]);
+    let (a, b) = site.start_both();
+    let clients = Clients::start(&a, &b);
+    sleep(Duration::from_millis(500));
+    let (memory, over) = (a.peak_memory_bytes(), AtomicBool::new(false));
+    let connections = scope(|threads| {
+        let stranger = |name: Name, seed: usize| {
+            let (sayings, mut count) = (sayings(), 0_u64);
+            while !over.load(Ordering::Relaxed) {
+                let Ok(mut stream) = TcpStream::connect(site.tcp(name)) else { continue };
+                let _ = stream.write_all(&sayings[(seed + count as usize) % sayings.len()]);
+                count += 1;
+                sleep(Duration::from_millis(2));
+            }
+            count
+        };
+        let slow = || {
+            // One byte a second, of what would be a good request.
+            while !over.load(Ordering::Relaxed) {
+                let Ok(mut stream) = TcpStream::connect(site.tcp(Name::A)) else { continue };
+                for byte in b"POST /internal/hello" {
+                    if over.load(Ordering::Relaxed) || stream.write_all(&[*byte]).is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_secs(1));
+                }
+            }
+        };
+        let strangers: Vec<_> = (0..6)
+            .map(|seed| threads.spawn(move || stranger(if seed % 2 == 0 { Name::A } else { Name::B }, seed)))
+            .collect();
+        threads.spawn(slow);
+        sleep(TIME);
+        over.store(true, Ordering::Relaxed);
+        strangers.into_iter().map(|stranger| stranger.join().unwrap()).sum::<u64>()
+    });
+    settle(&a, &b);
+    let history = clients.stop();
+    converge(&a, &b);
+    history.check_nothing_lost([&a, &b]);
+    assert_eq!(epoch(&a), 1, "{}", b.log());
+    for node in [&a, &b] {
+        assert_eq!(node.log().matches(" peer_link_up ").count(), 1, "the link lives: {}", node.log());
+    }
+    sleep(Duration::from_secs(2));
+    check_at_rest([&a, &b]);
+    let grown = a.peak_memory_bytes() - memory;
+    assert!(grown < 8 << 20, "{grown} bytes more");
+    let of = "9 strangers at the port: garbage, 4 GiB, another version, a wrong token, a byte a second";
+    figure(of, "connections in 3 s", connections);
+    figure(of, "memory grows by", format!("{:.1} MiB", grown as f64 / 1048576.0));
+    figure(of, "longest wait at a, at b", {
+        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
+    });
+}
