@@ -13,7 +13,7 @@ use super::peering::{Follower, HANDOVER_TIMEOUT_MS, StreamId};
 use super::request::{ConnectionId, Idempotency, Operation, Request, RequestId};
 use super::response::{Refusal, Response};
 use super::timeouts::Timer;
-use super::{Event, Node, Outbox, Role};
+use super::{Event, Node, Outbox, PeerMisbehaved, Role};
 use crate::peer::message::Message;
 use crate::time::Now;
 use crate::wheel::TimerId;
@@ -139,10 +139,21 @@ impl Node {
     }
 
     /// A client of the secondary asks.
-    pub(super) fn on_forward(&mut self, now: Now, id: u64, request: Request<'_>, outbox: &mut dyn Outbox) {
+    pub(super) fn on_forward(
+        &mut self,
+        now: Now,
+        id: u64,
+        request: Request<'_>,
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), PeerMisbehaved> {
         let connection = forwarded_connection(request.connection);
         let request = Request { connection, ..request };
-        self.on_request(now, RequestId(id | FORWARDED), &request, outbox);
+        let id = RequestId(id | FORWARDED);
+        if self.locks.is_waiting(id) {
+            return Err(PeerMisbehaved::RepeatedRequest);
+        }
+        self.on_request(now, id, &request, outbox);
+        Ok(())
     }
 
     /// The primary has answered.

@@ -163,6 +163,11 @@ impl Locks {
         Some(parked)
     }
 
+    /// Whether a request stands in a line.
+    pub(super) fn is_waiting(&self, request: RequestId) -> bool {
+        self.waiting.contains_key(&request)
+    }
+
     /// Takes one request out of whatever line it stands in; its timer is the caller's to disarm.
     pub(super) fn leave(&mut self, request: RequestId) -> Option<(u32, Parked)> {
         let slot = *self.waiting.get(&request)?;

@@ -150,6 +150,8 @@ pub enum PeerMisbehaved {
     AcknowledgedTheFuture,
     /// Its changes do not fit what it sent before.
     ImpossibleRecord,
+    /// It passed on two requests under one number.
+    RepeatedRequest,
 }
 
 /// Something an operator wants to know.

@@ -433,7 +433,7 @@ impl Node {
             Message::Handover { epoch } => self.on_handover(now, epoch, outbox),
             Message::HandoverDone { epoch, number } => self.on_handover_done(now, epoch, number, outbox),
             Message::HandoverRefused { epoch } => self.on_handover_refused(epoch, outbox),
-            Message::Forward { id, request } => self.on_forward(now, id, request, outbox),
+            Message::Forward { id, request } => return self.on_forward(now, id, request, outbox),
             Message::Forwarded { id, response } => self.on_forwarded(now, id, response, outbox),
             Message::ConnectionClosed { connection } => {
                 self.on_connection_closed(now, super::forward::forwarded_connection(connection), outbox);

@@ -65,6 +65,7 @@ impl End {
             Self::Wrong(error) => error.name(),
             Self::Misbehaved(PeerMisbehaved::AcknowledgedTheFuture) => "AcknowledgedTheFuture",
             Self::Misbehaved(PeerMisbehaved::ImpossibleRecord) => "ImpossibleRecord",
+            Self::Misbehaved(PeerMisbehaved::RepeatedRequest) => "RepeatedRequest",
             Self::Overflowed => "Overflowed",
             Self::LeaseOver => "LeaseOver",
         }
@@ -92,6 +93,9 @@ impl fmt::Display for End {
             }
             Self::Misbehaved(PeerMisbehaved::ImpossibleRecord) => {
                 write!(f, "its changes do not fit what it sent before; run the same bbd on both")
+            }
+            Self::Misbehaved(PeerMisbehaved::RepeatedRequest) => {
+                write!(f, "it passed on two requests under one number; run the same bbd on both")
             }
             Self::Overflowed => write!(f, "it takes in too little of what is sent to it"),
             Self::LeaseOver => write!(f, "the lease ended before it had taken in the answers to its clients"),
@@ -144,6 +148,7 @@ mod tests {
             End::Crowded,
             End::Misbehaved(PeerMisbehaved::AcknowledgedTheFuture),
             End::Misbehaved(PeerMisbehaved::ImpossibleRecord),
+            End::Misbehaved(PeerMisbehaved::RepeatedRequest),
             End::Overflowed,
             End::LeaseOver,
         ];
