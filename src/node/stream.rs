@@ -20,8 +20,10 @@ const IN_FLIGHT_MAX_BYTES: u64 = 4 << 20;
 /// two under way at most, so that a snapshot comes on whatever else happens, makes no client wait, and never fills the backlog.
 const IMAGES_PER_PORTION: u32 = 512;
 const PORTION_BYTES: u64 = 256 << 10;
-/// The clock offset is the best of so many of the newest milliseconds, so that drift cannot spoil it.
+/// The clock offset is the best of so many of the newest milliseconds, and of those before.
 const CLOCK_SAMPLE_MS: u64 = 1000;
+/// Two clocks drift apart by no more than this, a hundredth each: an older offset counts for as much less.
+const CLOCKS_APART_PER_MILLE: i64 = 20;
 
 impl Node {
     /// Appends a record about an entry to the stream, if anybody follows.
@@ -113,7 +115,7 @@ impl Node {
             peering.next_heartbeat = now.monotonic + Duration::from_millis(peering.config.heartbeat_interval_ms);
         }
         self.append_images();
-        self.send_changes(outbox);
+        self.send_changes(now, outbox);
         self.drop_overflowing_backlog(now, outbox);
         self.keep_pace(now);
         // One that nobody asked for by a message, because this node is about to stop, need not wait for an acknowledgement.
@@ -141,11 +143,11 @@ impl Node {
         peering.pace.wait_until(now).filter(|_| is_primary)
     }
 
-    fn send_changes(&mut self, outbox: &mut dyn Outbox) {
+    fn send_changes(&mut self, now: Now, outbox: &mut dyn Outbox) {
         let epoch = self.epoch;
         let peering = self.peering.as_mut().expect("only with a peer");
         // Without a sample of the clocks nothing can be said of deadlines yet; the first heartbeat brings one.
-        let Some(clock_offset_ns) = peering.clock_samples.iter().flatten().map(|&(_, offset)| offset).max() else {
+        let Some(clock_offset_ns) = clock_offset(peering, now) else {
             return;
         };
         while peering.backlog.in_flight_bytes() < IN_FLIGHT_MAX_BYTES {
@@ -407,7 +409,8 @@ fn image<'a>(entry: &'a Entry, customer: &'a str) -> Record<'a> {
 }
 
 /// An acknowledgement sent at `sent_at_ns` of the follower's clock arrived now: the follower's clock shows at least that much
-/// more than ours. The greatest of such differences is nearest to the truth, and never above it.
+/// more than ours. The greatest of such differences is nearest to the truth, and never above it. Those of long ago are not
+/// forgotten, so that a connection that stalls and then delivers everything at once shortens nobody's time.
 fn note_clock(peering: &mut Peering, now: Now, sent_at_ns: u64) {
     let sent = i64::try_from(sent_at_ns).unwrap_or(i64::MAX);
     let offset = sent.saturating_sub(i64::try_from(now.monotonic.as_nanos()).unwrap_or(i64::MAX));
@@ -416,14 +419,64 @@ fn note_clock(peering: &mut Peering, now: Now, sent_at_ns: u64) {
         Some((since, best)) if now.monotonic.since(*since) < Duration::from_millis(CLOCK_SAMPLE_MS) => {
             *best = offset.max(*best);
         }
-        Some(_) | None => {
-            *before = current.take();
+        Some((since, best)) => {
+            let older = before.map_or(i64::MIN, |(since, best)| drifted(best, now.monotonic.since(since)));
+            *before = Some((*since, older.max(*best)));
             *current = Some((now.monotonic, offset));
         }
+        None => *current = Some((now.monotonic, offset)),
     }
+}
+
+/// By how much the follower's clock shows more, at least; nothing as long as it has acknowledged nothing.
+fn clock_offset(peering: &Peering, now: Now) -> Option<i64> {
+    let fresh = Duration::from_millis(2 * CLOCK_SAMPLE_MS);
+    let samples = peering.clock_samples.iter().flatten();
+    samples.map(|&(since, best)| drifted(best, now.monotonic.since(since).saturating_sub(fresh))).max()
+}
+
+/// What is left of an offset after so long.
+fn drifted(offset: i64, passed: Duration) -> i64 {
+    let passed_ns = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX);
+    offset.saturating_sub(passed_ns / 1000 * CLOCKS_APART_PER_MILLE)
 }
 
 pub(super) fn deliver_bytes(outbox: &mut dyn Outbox, request: RequestId, response: &[u8]) {
     let response = super::codec::read_response(&mut crate::wire::Reader::new(response));
     super::forward::deliver(outbox, request, response.expect("what was written reads back"));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::node::peering::PeerConfig;
+
+    #[test]
+    fn acknowledgements_that_were_long_on_their_way_shorten_nobodys_time() {
+        let config = PeerConfig {
+            own_id: "a".into(),
+            peer_id: "b".into(),
+            heartbeat_interval_ms: 200,
+            lease_ms: 2000,
+            grace_ms: 2000,
+            on_peer_loss: OnPeerLoss::Available,
+            replicate_all: false,
+            backlog_limit_bytes: 1 << 20,
+        };
+        let at = |millis| Now { monotonic: Instant::from_millis(millis), ..Now::default() };
+        let mut peering = Peering::new(config, 1, at(0));
+        let offset_at = |peering: &Peering, millis| clock_offset(peering, at(millis)).unwrap() / 1_000_000;
+        // The follower's clock shows 5 s more, and an acknowledgement takes 10 ms.
+        note_clock(&mut peering, at(1010), 6_000_000_000);
+        assert_eq!(offset_at(&peering, 1010), 4990);
+        // Then the connection stalls, and what was said in twelve seconds arrives within two.
+        for number in 0..20 {
+            note_clock(&mut peering, at(13_010 + 100 * number), (6200 + 100 * number) * 1_000_000);
+        }
+        assert_eq!(offset_at(&peering, 15_000), 4990 - 13_000 / 50);
+        // The next one that is quick is better.
+        note_clock(&mut peering, at(15_010), 20_000_000_000);
+        assert_eq!(offset_at(&peering, 15_010), 4990);
+    }
 }
