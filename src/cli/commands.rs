@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Outcome;
 use super::invocation::Invocation;
-use super::{bench, doctor, modify, named, operate, stores, top};
+use super::{bench, completions, doctor, modify, named, operate, stores, top};
 
 /// A flag of client commands.
 #[derive(Debug, PartialEq, Eq)]
@@ -380,6 +380,14 @@ pub const COMMANDS: &[Command] = &[
         argument_count: NONE,
         help: "Print a new store key and a new internal token",
         run: operate::keygen,
+    },
+    Command {
+        name: "completions",
+        flags: &[],
+        arguments: "SHELL",
+        argument_count: ONE,
+        help: "Print what bash, zsh or fish needs to complete command lines",
+        run: completions::completions,
     },
     Command {
         name: "help",

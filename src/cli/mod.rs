@@ -4,6 +4,7 @@
 mod bench;
 pub mod client;
 pub mod commands;
+mod completions;
 mod doctor;
 pub mod exit;
 pub mod help;

@@ -3,9 +3,11 @@
 
 mod cli;
 mod cluster_script;
+mod completions;
 mod event_loop;
 mod examples;
 mod http_profile;
+mod install;
 mod lifecycle;
 mod manual;
 mod metrics;

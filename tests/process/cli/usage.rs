@@ -15,16 +15,21 @@ fn least(command: &Command) -> Vec<String> {
     for takes in command.flags.iter().filter(|takes| takes.is_needed) {
         args.push(format!("--{}=1", takes.flag.name));
     }
-    args.extend((0..*command.argument_count.start()).map(|_| "argument".to_owned()));
+    args.extend((0..*command.argument_count.start()).map(|_| argument(command).to_owned()));
     if command.flags.iter().any(|takes| takes.flag.name == "data" && takes.flag.value_name.is_some()) {
         args.push("--data=x".to_owned());
     }
     args
 }
 
+/// An argument that the command takes.
+fn argument(command: &Command) -> &'static str {
+    if command.arguments == "SHELL" { "bash" } else { "argument" }
+}
+
 /// Commands that ask no daemon.
 fn asks_nobody(command: &Command) -> bool {
-    ["keygen", "help", "version"].contains(&command.name)
+    ["keygen", "completions", "help", "version"].contains(&command.name)
 }
 
 fn with(command: &Command, more: &[&str]) -> Vec<String> {
@@ -66,10 +71,11 @@ fn every_wrong_use_ends_with_2_and_says_what_is_right() {
             }
         }
         if *command.argument_count.start() > 0 {
-            let without: Vec<String> = least(command).into_iter().filter(|arg| arg != "argument").collect();
+            let argument = argument(command);
+            let without: Vec<String> = least(command).into_iter().filter(|arg| arg != argument).collect();
             run_nowhere(&without).fails(2, "is needed");
             let empty: Vec<String> =
-                least(command).into_iter().map(|arg| if arg == "argument" { String::new() } else { arg }).collect();
+                least(command).into_iter().map(|arg| if arg == argument { String::new() } else { arg }).collect();
             run_nowhere(&empty).fails(2, "empty");
         }
     }
