@@ -1,8 +1,11 @@
 //! The log: one line an event on standard error, as text or as JSON. Owns the form of a line, the bound on repeated events and
-//! the promise that a slow or closed standard error never holds the caller. It does not own what is worth a line.
+//! the promise that a slow or closed standard error never holds the caller. What is worth a line, and how much it matters, stands in
+//! the table of [`LogEvent`].
 //!
 //! No store contents, no whole store ids and no secrets are ever handed to it. Values are escaped here, so that nothing a
 //! client sends can forge a line.
+
+mod events;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -10,6 +13,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::time::{Instant, Now, WallTime, civil_from_days};
+
+pub use self::events::{EVENTS, EventRow, LogEvent};
 
 /// So many lines of one event are written in one window; the rest is counted.
 const LINES_PER_WINDOW_MAX: u32 = 5;
@@ -106,8 +111,7 @@ impl Sink for StandardError {
 
 /// What was written of one event in its current window.
 struct EventWindow {
-    event: &'static str,
-    level: Level,
+    event: LogEvent,
     started: Instant,
     lines: u32,
     suppressed: u64,
@@ -122,49 +126,42 @@ pub struct Log {
     windows: Vec<EventWindow>,
     line: String,
     lost_lines: u64,
+    counts: [u64; EVENTS.len()],
 }
 
 impl Log {
-    /// A log on standard error. If the journal reads it (`JOURNAL_STREAM` names this very stream), text lines carry its priorities.
+    /// A log on standard error. If the journal reads it (`JOURNAL_STREAM` names this very stream), lines carry its priorities.
     #[must_use]
     pub fn to_stderr(level: Level, format: Format) -> Self {
         Self::to_sink(level, format, stderr_is_the_journal(), Box::new(StandardError))
     }
 
     fn to_sink(level: Level, format: Format, journal: bool, sink: Box<dyn Sink>) -> Self {
-        Self { level, format, journal, sink, windows: Vec::new(), line: String::new(), lost_lines: 0 }
+        Self {
+            level,
+            format,
+            journal,
+            sink,
+            windows: Vec::new(),
+            line: String::new(),
+            lost_lines: 0,
+            counts: [0; EVENTS.len()],
+        }
     }
 
-    /// Something is broken.
-    pub fn error(&mut self, now: Now, event: &'static str, fields: &[LogField<'_>]) {
-        self.event(now, Level::Error, event, fields);
-    }
-
-    /// Something needs an eye.
-    pub fn warn(&mut self, now: Now, event: &'static str, fields: &[LogField<'_>]) {
-        self.event(now, Level::Warn, event, fields);
-    }
-
-    /// Something that happens in the life of a daemon.
-    pub fn info(&mut self, now: Now, event: &'static str, fields: &[LogField<'_>]) {
-        self.event(now, Level::Info, event, fields);
-    }
-
-    /// Something for a developer.
-    pub fn debug(&mut self, now: Now, event: &'static str, fields: &[LogField<'_>]) {
-        self.event(now, Level::Debug, event, fields);
-    }
-
-    /// One event. `event` is a fixed name, by which repetitions are counted.
-    fn event(&mut self, now: Now, level: Level, event: &'static str, fields: &[LogField<'_>]) {
-        if level > self.level {
+    /// One event, with some of the fields that its table has.
+    pub fn event(&mut self, now: Now, event: LogEvent, fields: &[LogField<'_>]) {
+        let row = event.row();
+        debug_assert!(fields.iter().all(|(name, _)| row.fields.contains(name)), "{event:?} {fields:?}");
+        self.counts[event as usize] += 1;
+        if row.level > self.level {
             return;
         }
         self.close_windows(now);
         let window = match self.windows.iter_mut().position(|window| window.event == event) {
             Some(at) => &mut self.windows[at],
             None => {
-                self.windows.push(EventWindow { event, level, started: now.monotonic, lines: 0, suppressed: 0 });
+                self.windows.push(EventWindow { event, started: now.monotonic, lines: 0, suppressed: 0 });
                 let last = self.windows.len() - 1;
                 &mut self.windows[last]
             }
@@ -174,7 +171,12 @@ impl Log {
             return;
         }
         window.lines += 1;
-        self.write(now.wall, level, event, fields);
+        self.write(now.wall, event, fields);
+    }
+
+    /// How often each event has happened that ever has, whether it was written or not.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        EVENTS.iter().map(|row| row.name).zip(self.counts).filter(|&(_, count)| count > 0)
     }
 
     /// When [`Self::close_windows`] has something to say.
@@ -197,34 +199,36 @@ impl Log {
                     ("repeated", Value::Number(window.suppressed)),
                     ("within_seconds", Value::Number(now.monotonic.since(window.started).as_secs())),
                 ];
-                self.write(now.wall, window.level, window.event, &fields);
+                self.write(now.wall, window.event, &fields);
             }
         }
     }
 
-    fn write(&mut self, wall: WallTime, level: Level, event: &'static str, fields: &[LogField<'_>]) {
+    fn write(&mut self, wall: WallTime, event: LogEvent, fields: &[LogField<'_>]) {
         if self.lost_lines > 0 {
             let fields = [("lines", Value::Number(self.lost_lines))];
-            self.render(wall, Level::Warn, "log_lines_lost", &fields);
+            self.render(wall, LogEvent::LogLinesLost, &fields);
             if self.sink.take(self.line.as_bytes()) {
                 self.lost_lines = 0;
+                self.counts[LogEvent::LogLinesLost as usize] += 1;
             }
         }
-        self.render(wall, level, event, fields);
+        self.render(wall, event, fields);
         if !self.sink.take(self.line.as_bytes()) {
             self.lost_lines += 1;
         }
     }
 
     /// Makes the line. Writing to a `String` cannot fail, so the results are dropped.
-    fn render(&mut self, wall: WallTime, level: Level, event: &str, fields: &[LogField<'_>]) {
+    fn render(&mut self, wall: WallTime, event: LogEvent, fields: &[LogField<'_>]) {
+        let EventRow { name: event, level, .. } = event.row();
         let line = &mut self.line;
         line.clear();
+        if self.journal {
+            line.push_str(level.journal_prefix());
+        }
         match self.format {
             Format::Text => {
-                if self.journal {
-                    line.push_str(level.journal_prefix());
-                }
                 push_rfc3339(line, wall);
                 let _ = write!(line, " {} {event}", level.name());
                 for (name, value) in fields {
@@ -354,64 +358,92 @@ mod tests {
     #[test]
     fn text_lines() {
         let (mut log, lines, _) = log(Level::Info, Format::Text);
-        log.info(at(0), "started", &[("pid", Value::Number(7)), ("uds", Value::Text("/tmp/bbd.sock"))]);
-        log.warn(at(1), "odd", &[("a", Value::Text("two words")), ("b", Value::Text("x\n\u{1b}[31m\"\\\u{202e}é"))]);
-        log.debug(at(2), "quiet", &[]);
-        log.info(at(2), "empty", &[("v", Value::Text(""))]);
+        let fields = [("pid", Value::Number(7)), ("uds", Value::Text("/tmp/bbd.sock"))];
+        log.event(at(0), LogEvent::Started, &fields);
+        let odd = [("why", Value::Text("two words")), ("help", Value::Text("x\n\u{1b}[31m\"\\\u{202e}é"))];
+        log.event(at(1), LogEvent::PeerRefused, &odd);
+        log.event(at(2), LogEvent::PeerConnectionEnded, &[]);
+        log.event(at(2), LogEvent::RoleChanged, &[("role", Value::Text(""))]);
         assert_eq!(
             *lines.borrow(),
             [
                 "2026-01-02T03:04:05.678Z info started pid=7 uds=/tmp/bbd.sock\n",
-                "2026-01-02T03:04:05.679Z warn odd a=\"two words\" b=\"x\\n\\u001b[31m\\\"\\\\\\u202eé\"\n",
-                "2026-01-02T03:04:05.680Z info empty v=\"\"\n",
+                "2026-01-02T03:04:05.679Z warn peer_refused why=\"two words\" help=\"x\\n\\u001b[31m\\\"\\\\\\u202eé\"\n",
+                "2026-01-02T03:04:05.680Z info role_changed role=\"\"\n",
             ]
         );
+        let counted = [("started", 1), ("role_changed", 1), ("peer_refused", 1), ("peer_connection_ended", 1)];
+        assert_eq!(log.counts().collect::<Vec<_>>(), counted, "what is not written is counted too");
     }
 
     #[test]
     fn json_lines_stay_whole_when_cut() {
         let (mut log, lines, _) = log(Level::Debug, Format::Json);
-        log.error(at(0), "broken", &[("why", Value::Text("a \"b\"")), ("n", Value::Number(1))]);
+        log.event(at(0), LogEvent::ChangesLost, &[("count", Value::Number(1))]);
+        log.event(at(0), LogEvent::ReloadFailed, &[("error", Value::Text("a \"b\""))]);
         let long = "x".repeat(2 * VALUE_BYTES_MAX);
-        let fields: Vec<LogField<'_>> = (0..20).map(|_| ("long", Value::Text(&long))).collect();
-        log.debug(at(0), "long", &fields);
+        let fields: Vec<LogField<'_>> = (0..20).map(|_| ("error", Value::Text(&long))).collect();
+        log.event(at(0), LogEvent::AcceptFailed, &fields);
         let lines = lines.borrow();
-        assert_eq!(
-            lines[0],
-            "{\"time\":\"2026-01-02T03:04:05.678Z\",\"level\":\"error\",\"event\":\"broken\",\"why\":\"a \\\"b\\\"\",\"n\":1}\n"
-        );
-        assert!(lines[1].len() <= LINE_BYTES_MAX && lines[1].ends_with("\"}\n"), "{}", lines[1].len());
+        let start = "{\"time\":\"2026-01-02T03:04:05.678Z\",\"level\":\"error\",\"event\":";
+        assert_eq!(lines[0], format!("{start}\"changes_lost\",\"count\":1}}\n"));
+        assert_eq!(lines[1], format!("{start}\"reload_failed\",\"error\":\"a \\\"b\\\"\"}}\n"));
+        assert!(lines[2].len() <= LINE_BYTES_MAX && lines[2].ends_with("\"}\n"), "{}", lines[2].len());
+    }
+
+    #[test]
+    fn the_journal_is_told_how_much_it_matters() {
+        for (format, begins) in [(Format::Text, "2026-"), (Format::Json, "{\"time\":")] {
+            let (mut log, lines, _) = log(Level::Debug, format);
+            log.journal = true;
+            for (event, prefix) in [
+                (LogEvent::AcceptFailed, "<3>"),
+                (LogEvent::LoopStalled, "<4>"),
+                (LogEvent::Started, "<6>"),
+                (LogEvent::PeerConnectionEnded, "<7>"),
+            ] {
+                log.event(at(0), event, &[]);
+                let line = lines.borrow().last().cloned().unwrap_or_default();
+                assert!(line.strip_prefix(prefix).is_some_and(|line| line.starts_with(begins)), "{line}");
+            }
+        }
     }
 
     #[test]
     fn repeated_events_are_counted() {
         let (mut log, lines, _) = log(Level::Info, Format::Text);
         for ms in 0..1000 {
-            log.warn(at(ms), "limit", &[]);
+            log.event(at(ms), LogEvent::RateLimitReached, &[]);
             assert!(lines.borrow().len() <= LINES_PER_WINDOW_MAX as usize);
         }
-        log.warn(at(1000), "other", &[]);
+        log.event(at(1000), LogEvent::LoopStalled, &[]);
         assert_eq!(lines.borrow().len(), 6, "each event has its own count");
         assert_eq!(log.next_deadline(), Some(Instant::from_millis(10_000)));
         log.close_windows(at(9_999));
         assert_eq!(lines.borrow().len(), 6);
         log.close_windows(at(10_000));
-        assert_eq!(lines.borrow()[6], "2026-01-02T03:04:15.678Z warn limit repeated=995 within_seconds=10\n");
-        log.warn(at(10_001), "limit", &[]);
+        let summary = "2026-01-02T03:04:15.678Z warn rate_limit_reached repeated=995 within_seconds=10\n";
+        assert_eq!(lines.borrow()[6], summary);
+        log.event(at(10_001), LogEvent::RateLimitReached, &[]);
         assert_eq!(lines.borrow().len(), 8);
         assert_eq!(log.next_deadline(), None);
+        assert_eq!(log.counts().next(), Some(("loop_stalled", 1)));
+        assert_eq!(log.counts().nth(1), Some(("rate_limit_reached", 1001)));
     }
 
     #[test]
     fn a_full_standard_error_loses_lines_and_says_so() {
         let (mut log, lines, full) = log(Level::Info, Format::Text);
         *full.borrow_mut() = true;
-        log.info(at(0), "a", &[]);
-        log.info(at(0), "b", &[]);
+        log.event(at(0), LogEvent::Started, &[]);
+        log.event(at(0), LogEvent::Stopping, &[]);
         *full.borrow_mut() = false;
-        log.info(at(0), "c", &[]);
+        log.event(at(0), LogEvent::Stopped, &[]);
         let lines = lines.borrow();
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].ends_with("warn log_lines_lost lines=2\n") && lines[1].ends_with("info c\n"), "{lines:?}");
+        assert!(
+            lines[0].ends_with("warn log_lines_lost lines=2\n") && lines[1].ends_with("info stopped\n"),
+            "{lines:?}"
+        );
     }
 }

@@ -53,6 +53,7 @@ pub enum Metric {
     ForwardedRequests,
     ServedForwards,
     LimitsReached,
+    LogEvents,
     Stores,
     Names,
     Customers,
@@ -109,7 +110,7 @@ const fn row(
 
 /// The table, in the order of the page.
 #[rustfmt::skip]
-pub static METRICS: [MetricRow; 41] = [
+pub static METRICS: [MetricRow; 42] = [
     row(Metric::NodeInfo, Kind::Gauge, "bbd_node_info", &["site", "host_id", "version"], "Which node this is; always 1."),
     row(Metric::Role, Kind::Gauge, "bbd_role", &["role"], "1 for the role that the node has, 0 for the others."),
     row(Metric::LeaderEpoch, Kind::Gauge, "bbd_leader_epoch", &[], "The epoch of the primary."),
@@ -123,6 +124,7 @@ pub static METRICS: [MetricRow; 41] = [
     row(Metric::ForwardedRequests, Kind::Counter, "bbd_forwarded_requests_total", &[], "Requests of this node's clients that were passed on to the other node."),
     row(Metric::ServedForwards, Kind::Counter, "bbd_served_forwards_total", &[], "Requests of the other node's clients that were answered here."),
     row(Metric::LimitsReached, Kind::Counter, "bbd_limits_reached_total", &["limit"], "Requests or connections that were refused or ended by a limit."),
+    row(Metric::LogEvents, Kind::Counter, "bbd_log_events_total", &["event"], "Events of the log, whether written or not; the manual of the daemon lists them."),
     row(Metric::Stores, Kind::Gauge, "bbd_stores", &[], "Stores, expired ones not yet removed included."),
     row(Metric::Names, Kind::Gauge, "bbd_names", &[], "Names in use."),
     row(Metric::Customers, Kind::Gauge, "bbd_customers", &[], "Customers that have anything."),
@@ -228,6 +230,11 @@ fn write_metric(page: &mut PageWriter, metric: Metric, node: &NodeStatus, shell:
         Metric::LimitsReached => {
             for (limit, count) in shell.limits.totals() {
                 page.sample(&[("limit", limit)], count);
+            }
+        }
+        Metric::LogEvents => {
+            for (event, count) in shell.log.counts() {
+                page.sample(&[("event", event)], count);
             }
         }
         Metric::Stores => page.sample(&[], node.stores),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nanoserde::SerJson;
 
+use crate::log::Log;
 use crate::metrics::limits::LimitsMet;
 use crate::metrics::requests::Requests;
 use crate::node::{NodeStatus, Role};
@@ -31,6 +32,8 @@ pub struct ShellStatus<'s> {
     pub requests: &'s Requests,
     /// Limits and how often they were met.
     pub limits: &'s LimitsMet,
+    /// Events and how often they happened.
+    pub log: &'s Log,
     /// Open connections of clients.
     pub connections: u64,
     /// How many there may be: `--max-connections`, or what the limit of open files leaves.

@@ -1,6 +1,7 @@
 //! The limits that requests and connections can meet, by name, and how often they did. Owns the one table of them; what each bounds
 //! is told in the manual.
 
+use crate::log::LogEvent;
 use crate::node::response::Refusal;
 
 /// A limit.
@@ -28,27 +29,27 @@ pub struct LimitRow {
     /// Its label: the name of its flag where one flag sets it.
     pub name: &'static str,
     /// What the log says when it is met.
-    pub event: &'static str,
+    pub event: LogEvent,
 }
 
-const fn row(limit: Limit, name: &'static str, event: &'static str) -> LimitRow {
+const fn row(limit: Limit, name: &'static str, event: LogEvent) -> LimitRow {
     LimitRow { limit, name, event }
 }
 
 /// The table, in the order of [`Limit`].
 pub static LIMITS: [LimitRow; 12] = [
-    row(Limit::Rate, "rate-limit", "rate_limit_reached"),
-    row(Limit::Memory, "memory-limit", "memory_limit_reached"),
-    row(Limit::CustomerMemory, "customer-memory-quota", "customer_memory_quota_reached"),
-    row(Limit::Tombstones, "tombstones", "tombstone_limit_reached"),
-    row(Limit::LockWaiters, "lock-waiters", "lock_waiters_limit_reached"),
-    row(Limit::AnswerSize, "answer-size", "answer_size_limit_reached"),
-    row(Limit::BodySize, "body-size", "body_size_limit_reached"),
-    row(Limit::HeadSize, "head-size", "head_size_limit_reached"),
-    row(Limit::ReadTime, "read-time", "read_time_limit_reached"),
-    row(Limit::WriteTime, "write-time", "write_time_limit_reached"),
-    row(Limit::Connections, "max-connections", "too_many_connections"),
-    row(Limit::Descriptors, "descriptors", "no_descriptors_left"),
+    row(Limit::Rate, "rate-limit", LogEvent::RateLimitReached),
+    row(Limit::Memory, "memory-limit", LogEvent::MemoryLimitReached),
+    row(Limit::CustomerMemory, "customer-memory-quota", LogEvent::CustomerMemoryQuotaReached),
+    row(Limit::Tombstones, "tombstones", LogEvent::TombstoneLimitReached),
+    row(Limit::LockWaiters, "lock-waiters", LogEvent::LockWaitersLimitReached),
+    row(Limit::AnswerSize, "answer-size", LogEvent::AnswerSizeLimitReached),
+    row(Limit::BodySize, "body-size", LogEvent::BodySizeLimitReached),
+    row(Limit::HeadSize, "head-size", LogEvent::HeadSizeLimitReached),
+    row(Limit::ReadTime, "read-time", LogEvent::ReadTimeLimitReached),
+    row(Limit::WriteTime, "write-time", LogEvent::WriteTimeLimitReached),
+    row(Limit::Connections, "max-connections", LogEvent::TooManyConnections),
+    row(Limit::Descriptors, "descriptors", LogEvent::NoDescriptorsLeft),
 ];
 
 impl Limit {
@@ -135,7 +136,7 @@ impl LimitsMet {
     }
 
     /// The events to log, with how often each happened since this was last asked.
-    pub fn take_untold(&mut self) -> Vec<(&'static str, u64)> {
+    pub fn take_untold(&mut self) -> Vec<(LogEvent, u64)> {
         self.has_untold = false;
         let untold = LIMITS.iter().zip(self.totals.iter().zip(self.told));
         let events = untold.map(|(row, (total, told))| (row.event, total - told)).filter(|&(_, count)| count > 0);
@@ -165,10 +166,10 @@ mod tests {
         met.note_refusal(Refusal::NotFound);
         met.note_status(431);
         met.note_status(400);
-        assert_eq!(met.take_untold(), [("rate_limit_reached", 2), ("head_size_limit_reached", 1)]);
+        assert_eq!(met.take_untold(), [(LogEvent::RateLimitReached, 2), (LogEvent::HeadSizeLimitReached, 1)]);
         assert_eq!(met.take_untold(), []);
         met.note(Limit::Rate);
-        assert_eq!(met.take_untold(), [("rate_limit_reached", 1)]);
+        assert_eq!(met.take_untold(), [(LogEvent::RateLimitReached, 1)]);
         assert!(met.totals().any(|total| total == ("rate-limit", 3)));
     }
 }

@@ -4,11 +4,11 @@
 use super::Server;
 use super::connection::{Owed, Stage};
 use super::connections::{Replies, request_id};
-use super::limits::RELEASE_CUSTOMERS_MAX;
+use super::limits::{RELEASE_CUSTOMERS_MAX, STORE_ID_CHARS_LOGGED};
 use crate::api::endpoints::Operation;
 use crate::api::{self, ApiError, Call, Code, Page, Prepared};
 use crate::http::{CONTINUE, HttpDate, ReplyFrame, write_error};
-use crate::log::Value;
+use crate::log::{LogEvent, Value};
 use crate::metrics::requests::AnswerResult;
 use crate::node::request::{ConnectionId, StoreKey};
 use crate::node::response::Refusal;
@@ -62,7 +62,11 @@ impl Server {
             Ok(Call::Promote { force }) => {
                 let Some(connection) = self.connections.get(id) else { return };
                 connection.owed = Some(Owed { frame, shape, is_change: false });
-                self.log.info(now, "promotion_asked_for", &[("force", Value::Text(if force { "yes" } else { "no" }))]);
+                self.log.event(
+                    now,
+                    LogEvent::PromotionAskedFor,
+                    &[("force", Value::Text(if force { "yes" } else { "no" }))],
+                );
                 self.tell_node(now, Input::Promote { id: request_id(id), force });
             }
             Ok(Call::Page(page)) => self.answer_page(now, id, frame, operation, page),
@@ -96,6 +100,7 @@ impl Server {
             process: self.process.status(),
             requests: &self.requests,
             limits: &self.limits_met,
+            log: &self.log,
             connections: self.connections.open_count() as u64,
             connections_limit: self.fixed.room.connections as u64,
             connections_accepted_total: self.connections.accepted_total(),
@@ -128,7 +133,9 @@ impl Server {
         let (node, mut replies) = self.node_and_replies(now);
         let released = node.release_lock(now, key, &mut replies);
         if released {
-            self.log.info(now, "lock_released", &[("by", Value::Text("operator"))]);
+            let beginning = beginning_of(store);
+            let fields = [("by", Value::Text("operator")), ("store", Value::Text(&beginning))];
+            self.log.event(now, LogEvent::LockReleased, &fields);
         }
         released
     }
@@ -201,4 +208,11 @@ impl Server {
             connection.close_when_sent();
         }
     }
+}
+
+/// So much of a store id that an operator knows it again, and nobody can use it.
+fn beginning_of(store: &[u8]) -> String {
+    let id = String::from_utf8_lossy(store);
+    let (keys, token) = id.rsplit_once(':').unwrap_or(("", &id));
+    format!("{keys}:{}…", token.chars().take(STORE_ID_CHARS_LOGGED).collect::<String>())
 }

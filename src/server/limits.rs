@@ -80,6 +80,9 @@ pub(super) const STOP_ACCEPT_ROUNDS_MAX: u32 = 4096 / ACCEPTS_PER_TURN_MAX;
 /// For a lock's release by an operator who names no customer: so many customers are tried.
 pub(super) const RELEASE_CUSTOMERS_MAX: usize = 256;
 
+/// Of the token in a store id so many characters may stand in the log.
+pub(super) const STORE_ID_CHARS_LOGGED: usize = 8;
+
 /// Connections on `--tcp` that have not proved who they are, at most.
 pub(super) const UNPROVED_LINKS_MAX: usize = 16;
 /// How long a handshake may take, on either side.

@@ -78,7 +78,7 @@ use self::systemd::ServiceManager;
 use crate::api::{ApiError, Code, Settings, write_api_error};
 use crate::config::Config;
 use crate::http::{HeadLimits, HttpDate};
-use crate::log::{Log, Value};
+use crate::log::{Log, LogEvent, Value};
 use crate::metrics::limits::{Limit, LimitsMet};
 use crate::metrics::requests::Requests;
 use crate::node::Node;
@@ -189,7 +189,7 @@ impl Server {
         let now = clock::now();
         let mut log = Log::to_stderr(config.log_level, config.log_format);
         for warning in &config.warnings {
-            log.warn(now, "configuration", &[("warning", Value::Text(warning))]);
+            log.event(now, LogEvent::Configuration, &[("warning", Value::Text(warning))]);
         }
         let system = |step| move |error| ServerError::System(step, error);
         let poll = Poll::new().map_err(system("make an epoll instance"))?;
@@ -218,7 +218,7 @@ impl Server {
                 ("possible", Value::Number(room.connections as u64)),
                 ("help", Value::Text("raise the limit of open files: ulimit -n, or LimitNOFILE= in a systemd unit")),
             ];
-            log.warn(now, "too_few_descriptors", &fields);
+            log.event(now, LogEvent::TooFewDescriptors, &fields);
         }
         let fixed = Fixed {
             doors,
@@ -293,7 +293,7 @@ impl Server {
             ("seccomp", Value::Text(self.sandbox.seccomp.name())),
             ("landlock", Value::Text(self.sandbox.landlock.name())),
         ];
-        self.log.info(now, "started", &fields);
+        self.log.event(now, LogEvent::Started, &fields);
         self.service_manager.is_ready(role.to_owned());
     }
 
@@ -324,7 +324,7 @@ impl Server {
         self.send_to_dirty(now);
         if self.limits_met.has_untold() {
             for (event, refused) in self.limits_met.take_untold() {
-                self.log.warn(now, event, &[("refused", Value::Number(refused))]);
+                self.log.event(now, event, &[("refused", Value::Number(refused))]);
             }
         }
         self.log.close_windows(now);
@@ -338,7 +338,7 @@ impl Server {
         self.longest_turn = self.longest_turn.max(took);
         if took >= LOOP_STALL_TIME {
             self.loop_stalls_total += 1;
-            self.log.warn(now, "loop_stalled", &[("ms", Value::Number(millis(took)))]);
+            self.log.event(now, LogEvent::LoopStalled, &[("ms", Value::Number(millis(took)))]);
         }
         Ok(!self.is_stopped(now))
     }
@@ -422,7 +422,7 @@ impl Server {
             Err(error) => {
                 self.accept_paused_until = Some(now.monotonic + ACCEPT_PAUSE);
                 let why = error.to_string();
-                self.log.error(now, "accept_failed", &[("error", Value::Text(&why))]);
+                self.log.event(now, LogEvent::AcceptFailed, &[("error", Value::Text(&why))]);
                 if listener::is_exhausted(&error) {
                     self.refuse_one_from_reserve(index);
                 }
@@ -453,7 +453,7 @@ impl Server {
             self.poll.registry().register(connection.stream.source(), Token(index_of(id)), Interest::READABLE);
         if let Err(error) = registered {
             let why = error.to_string();
-            self.log.error(now, "poll_failed", &[("error", Value::Text(&why))]);
+            self.log.event(now, LogEvent::PollFailed, &[("error", Value::Text(&why))]);
             self.connections.remove(id);
             return;
         }

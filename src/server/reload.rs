@@ -5,7 +5,7 @@
 
 use super::Server;
 use super::limits::NEW_KEY_WAIT;
-use crate::log::Value;
+use crate::log::{LogEvent, Value};
 use crate::store_id::MasterKey;
 use crate::time::{Instant, Now};
 
@@ -34,7 +34,9 @@ impl Server {
     pub(super) fn reload(&mut self, now: Now) {
         let secrets = match self.config.read_secrets_again() {
             Ok(secrets) => secrets,
-            Err(error) => return self.log.error(now, "reload_failed", &[("error", Value::Text(&error.to_string()))]),
+            Err(error) => {
+                return self.log.event(now, LogEvent::ReloadFailed, &[("error", Value::Text(&error.to_string()))]);
+            }
         };
         let ids = ids_of(&secrets.store_keys);
         let newest = secrets.store_key_current;
@@ -43,7 +45,7 @@ impl Server {
         let waits = self.peer.is_some() && !self.keys.ids.contains(&newest) && ids.contains(&in_use);
         let current = if waits { &in_use } else { &newest };
         if let Err(error) = self.keyring.replace_keys(secrets.store_keys, current) {
-            return self.log.error(now, "reload_failed", &[("error", Value::Text(&error.to_string()))]);
+            return self.log.event(now, LogEvent::ReloadFailed, &[("error", Value::Text(&error.to_string()))]);
         }
         let (added, removed) = (missing_from(&self.keys.ids, &ids), missing_from(&ids, &self.keys.ids));
         let fields = [
@@ -52,12 +54,12 @@ impl Server {
             ("removed", Value::Text(&removed)),
             ("next", Value::Text(if waits { &newest } else { "" })),
         ];
-        self.log.info(now, "store_keys_reloaded", &fields);
+        self.log.event(now, LogEvent::StoreKeysReloaded, &fields);
         self.keys = KnownKeys { ids, next: waits.then(|| (now.monotonic + NEW_KEY_WAIT, newest.clone())) };
         if let (Some(peer), Some(token)) = (&mut self.peer, secrets.internal_token)
             && peer.set_token(token)
         {
-            self.log.info(now, "internal_token_reloaded", &[]);
+            self.log.event(now, LogEvent::InternalTokenReloaded, &[]);
         }
     }
 
@@ -65,7 +67,7 @@ impl Server {
     pub(super) fn use_next_key(&mut self, now: Now) {
         if let Some((_, id)) = self.keys.next.take_if(|(due, _)| *due <= now.monotonic) {
             self.keyring.use_key(&id);
-            self.log.info(now, "store_key_current", &[("current", Value::Text(&id))]);
+            self.log.event(now, LogEvent::StoreKeyCurrent, &[("current", Value::Text(&id))]);
         }
     }
 }

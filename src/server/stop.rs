@@ -3,7 +3,7 @@
 use super::Server;
 use super::connection::Stage;
 use super::limits::{STOP_ACCEPT_ROUNDS_MAX, STOP_TIME_MAX};
-use crate::log::Value;
+use crate::log::{LogEvent, Value};
 use crate::node::request::ConnectionId;
 use crate::time::{Instant, Now};
 
@@ -49,7 +49,7 @@ impl Server {
     fn hand_over_or_stop(&mut self, now: Now) {
         if self.node.begin_handover(now) {
             self.handing_over = true;
-            self.log.info(now, "handing_over", &[]);
+            self.log.event(now, LogEvent::HandingOver, &[]);
         } else {
             self.begin_stop(now);
         }
@@ -65,7 +65,11 @@ impl Server {
     /// Begins a clean stop: nobody new comes in, what is in flight is answered, every connection closes behind its next answer
     /// or, if it is idle, at once.
     fn begin_stop(&mut self, now: Now) {
-        self.log.info(now, "stopping", &[("connections", Value::Number(self.connections.open_count() as u64))]);
+        self.log.event(
+            now,
+            LogEvent::Stopping,
+            &[("connections", Value::Number(self.connections.open_count() as u64))],
+        );
         self.service_manager.is_stopping();
         // Those who wait at a socket that was passed in are left to the next daemon that it is passed to. From one of our own
         // the file goes first, so that nobody joins the line any more; then those who stand in it are still served.
@@ -102,7 +106,7 @@ impl Server {
         if !is_done && !is_over {
             return false;
         }
-        self.log.info(now, "stopped", &[("unanswered", Value::Number(in_flight as u64))]);
+        self.log.event(now, LogEvent::Stopped, &[("unanswered", Value::Number(in_flight as u64))]);
         true
     }
 }

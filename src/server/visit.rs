@@ -12,7 +12,7 @@ use super::connections::index_of;
 use super::intake::{Context, Step, UNKNOWN_FRAME};
 use super::limits::{LINGER_TIME_MAX, OUTPUT_BYTES_PER_REQUEST, READS_PER_VISIT_MAX, WRITE_BYTES_PER_VISIT_MAX};
 use super::{Server, clock};
-use crate::log::Value;
+use crate::log::{LogEvent, Value};
 use crate::metrics::limits::Limit;
 use crate::node::Input;
 use crate::node::request::ConnectionId;
@@ -249,7 +249,7 @@ impl Server {
         let Some(connection) = self.connections.get(id) else { return Fate::Keep };
         // The lease is looked at as late as can be: any amount of time may have passed since the change was made.
         if connection.holds_change && self.peer.is_some() && !self.node.may_answer_changes(clock::now()) {
-            self.log.warn(now, "answers_withheld", &[("why", Value::Text("the lease is over"))]);
+            self.log.event(now, LogEvent::AnswersWithheld, &[("why", Value::Text("the lease is over"))]);
             return Fate::Close;
         }
         let mut left = WRITE_BYTES_PER_VISIT_MAX;

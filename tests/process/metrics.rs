@@ -215,3 +215,27 @@ fn other_hosts_are_let_in_only_on_purpose() {
     assert!(daemon.log().contains("--metrics-listen-any: whoever reaches 0.0.0.0:"), "{}", daemon.log());
     TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
 }
+
+#[test]
+fn the_journal_gets_priorities_and_nobody_a_whole_store_id() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = TempDir::new();
+    let log = Daemon::log_in(&dir).metadata().unwrap();
+    let daemon = Daemon::start_in(dir, |command| {
+        command.env("JOURNAL_STREAM", format!("{}:{}", log.dev(), log.ino())).arg("--log-format=json");
+    });
+    let id = String::from_utf8(ask(&daemon, "POST", "/api/v1/create", &[], "one").body).unwrap();
+    ask(&daemon, "POST", &format!("/api/v1/begin-modify/{id}"), &[], "");
+    assert_eq!(ask(&daemon, "POST", &format!("/internal/release-lock/{id}"), &[], "").status, 200);
+    let log = daemon.log();
+    let event =
+        |name: &str| log.lines().find(|line| line.contains(&format!("\"event\":\"{name}\""))).unwrap().to_owned();
+    assert!(event("configuration").starts_with("<4>{\"time\":"), "{log}");
+    assert!(event("started").starts_with("<6>{\"time\":"), "{log}");
+    let released = event("lock_released");
+    assert!(
+        released.ends_with(&format!(",\"by\":\"operator\",\"store\":\"{}…\"}}", &id[.."v1:0:12345678".len()])),
+        "{released}"
+    );
+    assert_eq!(value(&page(&daemon), "bbd_log_events_total{event=\"lock_released\"}"), 1.0);
+}

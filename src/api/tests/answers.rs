@@ -4,6 +4,7 @@ use super::super::errors::ERRORS;
 use super::*;
 use crate::http::{HttpDate, ReplyFrame, Version};
 use crate::json::CounterBodyMistake;
+use crate::log::{Format, Level, Log, LogEvent};
 use crate::metrics::limits::{Limit, LimitsMet};
 use crate::metrics::requests::{AnswerResult, Requests};
 use crate::metrics::{Kind, METRICS, metrics_text};
@@ -11,7 +12,7 @@ use crate::node::request::{Counter, Etag};
 use crate::node::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
 use crate::node::{NodeStatus, Role};
 use crate::status::{PeerStatus, ProcessStatus, Protection, Sandbox, ShellStatus};
-use crate::time::{Instant, WallTime};
+use crate::time::{Instant, Now, WallTime};
 
 const FRAME: ReplyFrame = ReplyFrame { version: Version::Http11, head_only: false, close: false };
 const FACTS: StoreFacts = StoreFacts { etag: Etag { epoch: 3, version: 12 }, ttl_left_ms: 59_001, locked: None };
@@ -342,6 +343,8 @@ fn pages() {
     requests.note_end_of_turn(Instant::from_millis(3));
     let mut limits = LimitsMet::default();
     limits.note(Limit::Rate);
+    let mut log = Log::to_stderr(Level::Error, Format::Text);
+    log.event(Now::default(), LogEvent::Promoted, &[]);
     let peer = PeerStatus {
         host_id: "other".to_owned(),
         lag: std::time::Duration::from_micros(1250),
@@ -361,6 +364,7 @@ fn pages() {
         process: ProcessStatus { resident_bytes: Some(4096), cpu_time: std::time::Duration::from_millis(12) },
         requests: &requests,
         limits: &limits,
+        log: &log,
         connections: 9,
         connections_limit: 1024,
         connections_accepted_total: 12,
@@ -423,6 +427,7 @@ fn pages() {
         "bbd_request_duration_seconds_sum{operation=\"update\"} 0.003",
         "bbd_limits_reached_total{limit=\"rate-limit\"} 1",
         "bbd_limits_reached_total{limit=\"memory-limit\"} 0",
+        "bbd_log_events_total{event=\"promoted\"} 1",
         "bbd_peer_silence_seconds{peer=\"other\"} 0.25",
         "bbd_peer_connection_ends_total{direction=\"incoming\",reason=\"WrongSite\"} 23",
         "bbd_replication_lag_seconds 0.00125",

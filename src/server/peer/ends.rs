@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::log::{Log, Value};
+use crate::log::{Log, LogEvent, Value};
 use crate::node::{Event, PeerMisbehaved};
 use crate::peer::link::LinkError;
 use crate::status::role_name;
@@ -107,23 +107,29 @@ impl fmt::Display for End {
 pub(in crate::server) fn log_event(log: &mut Log, now: Now, event: Event) {
     let epoch = |epoch: u32| ("epoch", Value::Number(u64::from(epoch)));
     match event {
-        Event::RoleChanged { role } => log.info(now, "role_changed", &[("role", Value::Text(role_name(role)))]),
-        Event::Promoted { epoch: new, why } => log.info(now, "promoted", &[epoch(new), ("why", Value::Text(why))]),
+        Event::RoleChanged { role } => log.event(now, LogEvent::RoleChanged, &[("role", Value::Text(role_name(role)))]),
+        Event::Promoted { epoch: new, why } => {
+            log.event(now, LogEvent::Promoted, &[epoch(new), ("why", Value::Text(why))])
+        }
         Event::SteppedDown { old_epoch, new_epoch } => {
-            log.warn(now, "stepped_down", &[("old_epoch", Value::Number(u64::from(old_epoch))), epoch(new_epoch)]);
+            log.event(
+                now,
+                LogEvent::SteppedDown,
+                &[("old_epoch", Value::Number(u64::from(old_epoch))), epoch(new_epoch)],
+            );
         }
         Event::ChangesLost { count: 0 } | Event::PeerLinkDown => {}
-        Event::ChangesLost { count } => log.error(now, "changes_lost", &[("count", Value::Number(count))]),
-        Event::PeerRestarted => log.warn(now, "peer_restarted", &[]),
-        Event::SnapshotBegun => log.info(now, "snapshot_begun", &[]),
-        Event::FollowerInStep => log.info(now, "peer_in_step", &[]),
-        Event::FollowerLost => log.warn(now, "peer_out_of_step", &[]),
+        Event::ChangesLost { count } => log.event(now, LogEvent::ChangesLost, &[("count", Value::Number(count))]),
+        Event::PeerRestarted => log.event(now, LogEvent::PeerRestarted, &[]),
+        Event::SnapshotBegun => log.event(now, LogEvent::SnapshotBegun, &[]),
+        Event::FollowerInStep => log.event(now, LogEvent::PeerInStep, &[]),
+        Event::FollowerLost => log.event(now, LogEvent::PeerOutOfStep, &[]),
         Event::BacklogOverflow => {
             let help = "the other node is too slow or away too long; it will get a snapshot";
-            log.warn(now, "backlog_overflow", &[("help", Value::Text(help))]);
+            log.event(now, LogEvent::BacklogOverflow, &[("help", Value::Text(help))]);
         }
-        Event::HandedOver { epoch: old } => log.info(now, "handed_over", &[epoch(old)]),
-        Event::HandoverAborted => log.warn(now, "handover_aborted", &[]),
+        Event::HandedOver { epoch: old } => log.event(now, LogEvent::HandedOver, &[epoch(old)]),
+        Event::HandoverAborted => log.event(now, LogEvent::HandoverAborted, &[]),
     }
 }
 

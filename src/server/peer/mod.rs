@@ -44,7 +44,7 @@ use super::limits::{
 use super::{Server, ServerError, clock};
 use crate::config::Config;
 use crate::config::secrets::Secret;
-use crate::log::Value;
+use crate::log::{LogEvent, Value};
 use crate::node::{Input, Node, Role};
 use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Identity, LinkError, read_opened};
 use crate::peer::message::Message;
@@ -345,7 +345,7 @@ impl Server {
             match peer.listener.accept() {
                 Ok((stream, address)) => {
                     if let Err(error) = self.admit_caller(now, stream, address) {
-                        self.log_error(now, "peer_accept_failed", &error);
+                        self.log_error(now, LogEvent::PeerAcceptFailed, &error);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => peer.has_callers = false,
@@ -353,7 +353,7 @@ impl Server {
                 }
                 Err(error) => {
                     peer.accept_paused_until = Some(now.monotonic + ACCEPT_PAUSE);
-                    self.log_error(now, "peer_accept_failed", &error);
+                    self.log_error(now, LogEvent::PeerAcceptFailed, &error);
                 }
             }
         }
@@ -430,7 +430,7 @@ impl Server {
                     let address = address.to_string();
                     let fields =
                         [("peer", Value::Text(&peer.key.identity.peer_host_id)), ("address", Value::Text(&address))];
-                    self.log.info(now, "peer_link_up", &fields);
+                    self.log.event(now, LogEvent::PeerLinkUp, &fields);
                 }
                 self.tell_node(now, Input::PeerUp { incarnation });
             }
@@ -442,7 +442,7 @@ impl Server {
                         ("why", Value::Text(end.name())),
                         ("help", Value::Text(&help)),
                     ];
-                    self.log.warn(now, "peer_link_down", &fields);
+                    self.log.event(now, LogEvent::PeerLinkDown, &fields);
                     peer.failures_total += 1;
                     peer.last_failure = help;
                     peer.count_end("outgoing", &end);
@@ -471,8 +471,8 @@ impl Server {
             ("why", Value::Text(end.name())),
             ("help", Value::Text(&help)),
         ];
-        let event = if let End::Wrong(_) = end { "peer_refused" } else { "peer_unreachable" };
-        self.log.warn(now, event, &fields);
+        let event = if let End::Wrong(_) = end { LogEvent::PeerRefused } else { LogEvent::PeerUnreachable };
+        self.log.event(now, event, &fields);
         peer.failure_told = help;
     }
 
@@ -487,9 +487,9 @@ impl Server {
         // Of a proved one the other connection tells the same; and one that never spoke looked whether the port is open.
         let is_nothing = matches!(end, End::Closed | End::Failed(_)) && (!link.is_unproved() || !link.has_spoken);
         if is_nothing {
-            self.log.debug(now, "peer_connection_ended", &fields);
+            self.log.event(now, LogEvent::PeerConnectionEnded, &fields);
         } else {
-            self.log.warn(now, "peer_refused", &fields);
+            self.log.event(now, LogEvent::PeerRefused, &fields);
         }
     }
 
@@ -568,9 +568,9 @@ impl Server {
         taken_in >= *peer.last_words.get_or_insert(said)
     }
 
-    fn log_error(&mut self, now: Now, event: &'static str, error: &io::Error) {
+    fn log_error(&mut self, now: Now, event: LogEvent, error: &io::Error) {
         let why = error.to_string();
-        self.log.error(now, event, &[("error", Value::Text(&why))]);
+        self.log.event(now, event, &[("error", Value::Text(&why))]);
     }
 }
 
