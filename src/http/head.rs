@@ -59,10 +59,10 @@ type Parsed<'b> = Result<Option<(Head<'b>, usize)>, HttpError>;
 /// # Errors
 ///
 /// Everything after which the connection cannot go on (RFC 9112 sections 2.2, 3, 5, 6).
+#[inline]
 pub fn parse_head<'b>(bytes: &'b [u8], scanned: &mut usize, limits: &HeadLimits) -> Parsed<'b> {
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
-    let from = *scanned;
-    if from == 0 {
+    if *scanned == 0 {
         let mut fields = [const { MaybeUninit::uninit() }; HeadLimits::MOST_FIELDS];
         let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
         let mut request = httparse::Request::new(&mut []);
@@ -70,6 +70,13 @@ pub fn parse_head<'b>(bytes: &'b [u8], scanned: &mut usize, limits: &HeadLimits)
             return assemble(line, request.headers, end);
         }
     }
+    parse_carefully(window, scanned, limits)
+}
+
+/// Reads a head that is not whole, or not without fault.
+#[cold]
+fn parse_carefully<'b>(window: &'b [u8], scanned: &mut usize, limits: &HeadLimits) -> Parsed<'b> {
+    let from = *scanned;
     match search_end(window, scanned) {
         Search::End(end) => {
             *scanned = 0;
@@ -319,7 +326,8 @@ fn parse_request_line<'b>(method: &str, target: &'b str, version: Version) -> Re
     Ok(RequestLine { method, target: parse_target(method, target)?, version })
 }
 
-/// One pass over the header lines, and the checks that need several of them.
+/// One pass over the header lines, and the checks that need several of them. Inlined, so that the head is made where it is to be.
+#[inline(always)]
 fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>], end: usize) -> Parsed<'b> {
     let mut fields: [Option<&'b [u8]>; Field::COUNT] = [None; Field::COUNT];
     let mut repeated = None;

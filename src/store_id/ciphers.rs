@@ -34,6 +34,8 @@ pub(super) struct Ciphers {
     /// Customers are chosen by clients, so they are hashed with a random key; it shows in nothing but time.
     hasher: SipHasher13,
     ready: Cache<Siv>,
+    /// Which of the ready ones was used last: requests in a row are often of one customer, who is then found without a hash.
+    latest: usize,
     keys: Vec<Cache<SivKeys>>,
 }
 
@@ -43,6 +45,7 @@ impl Default for Ciphers {
         Self {
             hasher: SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1)),
             ready: Cache::new(READY_CIPHERS_MAX),
+            latest: 0,
             keys: (0..KEYS_TABLES).map(|_| Cache::new(KEYS_PER_TABLE_MAX)).collect(),
         }
     }
@@ -51,8 +54,15 @@ impl Default for Ciphers {
 impl Ciphers {
     /// The cipher of an owner, derived by `derive` if nothing of it is kept.
     pub(super) fn get(&mut self, owner: Owner<'_>, derive: impl FnOnce() -> SivKeys) -> &Siv {
+        if !self.ready.is_of(self.latest, owner) {
+            self.latest = self.find_or_derive(owner, derive);
+        }
+        self.ready.value(self.latest)
+    }
+
+    fn find_or_derive(&mut self, owner: Owner<'_>, derive: impl FnOnce() -> SivKeys) -> usize {
         let hash = self.hash(owner);
-        let index = match self.ready.find(hash, owner) {
+        match self.ready.find(hash, owner) {
             Some(index) => index,
             None => {
                 // The hash tables use the highest 7 bits and the lowest.
@@ -61,8 +71,7 @@ impl Ciphers {
                 let kept = kept.unwrap_or_else(|| table.insert(hash, owner, derive()));
                 self.ready.insert(hash, owner, Siv::new(table.value(kept)))
             }
-        };
-        self.ready.value(index)
+        }
     }
 
     fn hash(&self, owner: Owner<'_>) -> u64 {
@@ -99,11 +108,14 @@ impl<T> Cache<T> {
         &self.entries[index].value
     }
 
+    fn is_of(&self, index: usize, owner: Owner<'_>) -> bool {
+        self.entries.get(index).is_some_and(|entry| entry.key == owner.key && *entry.customer == *owner.customer)
+    }
+
     fn find(&self, hash: u64, owner: Owner<'_>) -> Option<usize> {
-        let found = self.table.find(hash, |&index| {
-            let entry = &self.entries[index as usize];
-            entry.hash == hash && entry.key == owner.key && *entry.customer == *owner.customer
-        });
+        let found = self
+            .table
+            .find(hash, |&index| self.entries[index as usize].hash == hash && self.is_of(index as usize, owner));
         found.map(|&index| index as usize)
     }
 
