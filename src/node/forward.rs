@@ -317,6 +317,8 @@ impl Node {
             self.locks.release(slot);
             self.locks.drop_line_if_empty(slot);
             self.stores.arena.get_mut(slot).set_has_lock_line(false);
+            // One whose time had come while it was locked waits for no timer any more; should this node be primary again, it ends.
+            self.stores.set_expires_ms(slot, self.stores.arena.get(slot).expires_ms());
         }
         let held = std::mem::take(&mut self.peering.as_mut().expect("only with a peer").held);
         for Held { request, bytes } in held {
