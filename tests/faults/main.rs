@@ -29,3 +29,6 @@ mod strangers;
 #[allow(dead_code, reason = "shared with the tests of single processes, which need more")]
 #[path = "../process/support.rs"]
 mod support;
+#[allow(dead_code, reason = "shared with the tests of single processes, which need more")]
+#[path = "../process/peer_link/test_peer.rs"]
+mod test_peer;

@@ -93,3 +93,38 @@ fn strangers_at_the_port() {
         format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
     });
 }
+
+#[test]
+fn a_peer_of_another_epoch() {
+    use bigbunny::node::Role;
+    use bigbunny::peer::message::Message;
+
+    use crate::pair::{put, read};
+    use crate::site::{QUICK, await_role, role};
+    use crate::test_peer::{Line, clock_ns, identity};
+
+    let site = Site::on_loopback(&QUICK);
+    let a = site.start(Name::A);
+    await_role(&a, "PRIMARY");
+    put(&a, "n", "kept");
+    let mut line = Line::dial(site.tcp(Name::A), &identity("b", "a")).unwrap();
+    let (old, sent_at_ns) = (0, clock_ns());
+    for message in [
+        Message::Status { role: Role::Primary, epoch: old, number: 1000 },
+        Message::Heartbeat { epoch: old, sent_at_ns },
+        Message::Begin { epoch: old, primary: 7, number: 0, base: 0 },
+        Message::Changes { epoch: old, first_number: 1, count: 1, clock_offset_ns: 0, records: b"no record" },
+        Message::Ack { epoch: old, number: 1000, heartbeat_sent_at_ns: sent_at_ns, sent_at_ns },
+        Message::Handover { epoch: old },
+        Message::HandoverDone { epoch: old, number: 1 },
+    ] {
+        line.say(&message);
+        line.wait_for_answers().unwrap();
+    }
+    assert_eq!((role(&a), epoch(&a), &*read(&a, "n").body), ("PRIMARY".to_owned(), 1, &b"kept"[..]), "{}", a.log());
+    // A newer one ends its epoch, before anything else is answered.
+    line.say(&Message::Heartbeat { epoch: 5, sent_at_ns });
+    line.wait_for_answers().unwrap();
+    assert_ne!(role(&a), "PRIMARY");
+    figure("9 a peer of an older epoch; of a newer one", "what it changes", "nothing; the primary steps down at once");
+}
