@@ -174,9 +174,9 @@ impl Log {
         self.write(now.wall, event, fields);
     }
 
-    /// How often each event has happened that ever has, whether it was written or not.
+    /// How often each event has happened, whether it was written or not.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        EVENTS.iter().map(|row| row.name).zip(self.counts).filter(|&(_, count)| count > 0)
+        EVENTS.iter().map(|row| row.name).zip(self.counts)
     }
 
     /// When [`Self::close_windows`] has something to say.
@@ -373,7 +373,8 @@ mod tests {
             ]
         );
         let counted = [("started", 1), ("role_changed", 1), ("peer_refused", 1), ("peer_connection_ended", 1)];
-        assert_eq!(log.counts().collect::<Vec<_>>(), counted, "what is not written is counted too");
+        let counts: Vec<_> = log.counts().filter(|&(_, count)| count > 0).collect();
+        assert_eq!(counts, counted, "what is not written is counted too");
     }
 
     #[test]
@@ -427,8 +428,9 @@ mod tests {
         log.event(at(10_001), LogEvent::RateLimitReached, &[]);
         assert_eq!(lines.borrow().len(), 8);
         assert_eq!(log.next_deadline(), None);
-        assert_eq!(log.counts().next(), Some(("loop_stalled", 1)));
-        assert_eq!(log.counts().nth(1), Some(("rate_limit_reached", 1001)));
+        for count in [("loop_stalled", 1), ("rate_limit_reached", 1001), ("started", 0)] {
+            assert!(log.counts().any(|known| known == count), "{count:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod install;
 mod lifecycle;
 mod manual;
 mod metrics;
+mod monitoring;
 mod peer_link;
 mod sandbox;
 mod service_manager;
