@@ -28,9 +28,11 @@ def text(value):
     return struct.pack("<I", len(value)) + value.encode()
 
 
-def hello(site, host_id, incarnation, challenge):
+def hello(site, host_id, incarnation, rules, challenge):
     """The table in bbd-internals(7)."""
-    return b"bbd link" + b"\x01" + text(site) + text(host_id) + struct.pack("<Q", incarnation) + challenge
+    lease_ms, grace_ms, on_peer_loss = rules
+    numbers = struct.pack("<QIIB", incarnation, lease_ms, grace_ms, on_peer_loss == "safe")
+    return b"bbd link" + b"\x01" + text(site) + text(host_id) + numbers + challenge
 
 
 def derive(token, transcript, what):
@@ -40,7 +42,7 @@ def derive(token, transcript, what):
 
 def lines():
     yield "# Links made by scripts/make-link-vectors.py. Bytes are in hexadecimal."
-    yield "# link: token, site, host id, incarnation and challenge of the dialler, the same of the acceptor, bodies: hello, answer, proof"
+    yield "# link: token, site, host id, incarnation, rules (lease,grace,on-peer-loss) and challenge of the dialler, the same of the acceptor, bodies: hello, answer, proof"
     yield "# message of the link above: path, message, sealed"
     sites = ["local", "s", "0123456789-abcde"]
     host_ids = [("a", "b"), ("edge-1.example", "edge-2.example"), ("B" * 64, "A" * 64), ("z_9", "y.0")]
@@ -49,15 +51,19 @@ def lines():
         token, site = tokens[index % 5], sites[index % 3]
         dialler_id, acceptor_id = host_ids[index % 4]
         number = lambda label: int.from_bytes(pseudorandom(f"{label} {index}", 8), "little")
-        dialler = [dialler_id, number("dialler"), pseudorandom(f"dialler challenge {index}", 32)]
-        acceptor = [acceptor_id, number("acceptor"), pseudorandom(f"acceptor challenge {index}", 32)]
+        rules = [(2000 + index, 2000, ["available", "safe"][index % 2]), (2000, 1000 * (index + 1), "available")]
+        dialler = [dialler_id, number("dialler"), rules[0], pseudorandom(f"dialler challenge {index}", 32)]
+        acceptor = [acceptor_id, number("acceptor"), rules[1], pseudorandom(f"acceptor challenge {index}", 32)]
         if index == 0:
-            dialler[1:], acceptor[1:] = [0, bytes(32)], [2**64 - 1, bytes(32)]
+            dialler[1:], acceptor[1:] = [0, rules[0], bytes(32)], [2**64 - 1, rules[1], bytes(32)]
         dialler_hello, acceptor_hello = hello(site, *dialler), hello(site, *acceptor)
         transcript = dialler_hello + acceptor_hello
         answer = acceptor_hello + derive(token, transcript, "acceptor proof")
         proof = derive(token, transcript, "dialler proof")
-        sides = [f"{host_id} {incarnation} {challenge.hex()}" for host_id, incarnation, challenge in [dialler, acceptor]]
+        sides = [
+            f"{host_id} {incarnation} {','.join(map(str, rules))} {challenge.hex()}"
+            for host_id, incarnation, rules, challenge in [dialler, acceptor]
+        ]
         yield " ".join(["link", token.hex(), site, *sides, dialler_hello.hex(), answer.hex(), proof.hex()])
         siv = AESSIV(derive(token, transcript, "dialler key"))
         for message_number in range(8):

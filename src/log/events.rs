@@ -27,6 +27,7 @@ pub enum LogEvent {
     HandoverAborted,
     PeerLinkUp,
     PeerLinkDown,
+    PeerDiffers,
     PeerUnreachable,
     PeerRefused,
     PeerConnectionEnded,
@@ -81,7 +82,7 @@ const fn row(
 
 /// The table, in the order of [`LogEvent`].
 #[rustfmt::skip]
-pub static EVENTS: [EventRow; 46] = [
+pub static EVENTS: [EventRow; 47] = [
     row(LogEvent::Started, Level::Info, "started", &["version", "host_id", "site", "uds", "role", "pid", "seccomp", "landlock"],
         "The daemon serves from here on."),
     row(LogEvent::Configuration, Level::Warn, "configuration", &["warning"],
@@ -122,6 +123,8 @@ pub static EVENTS: [EventRow; 46] = [
         "The connection to the other node is up."),
     row(LogEvent::PeerLinkDown, Level::Warn, "peer_link_down", &["peer", "why", "help"],
         "The connection to the other node has ended."),
+    row(LogEvent::PeerDiffers, Level::Warn, "peer_differs", &["flag", "ours", "its", "help"],
+        "The other node goes by another value of a flag than this one."),
     row(LogEvent::PeerUnreachable, Level::Warn, "peer_unreachable", &["peer", "why", "help"],
         "The other node cannot be reached; said again when the reason changes."),
     row(LogEvent::PeerRefused, Level::Warn, "peer_refused", &["peer", "address", "why", "help"],

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::arena::OwnMap;
 use super::codec::{read_request, write_request};
 use super::follow::FollowedLock;
 use super::locks::Holder;
@@ -23,6 +24,8 @@ use crate::wire::Reader;
 const FORWARDED: u64 = 1 << 63;
 /// Requests forwarded and not answered, at most.
 const FORWARDS_MAX: usize = 65_536;
+/// The same in bytes: what a primary that does not answer may cost.
+pub(super) const FORWARDS_MAX_BYTES: usize = 16 << 20;
 /// How long the primary may take beside the wait for a lock.
 const FORWARD_TIMEOUT_MS: u64 = 5000;
 
@@ -33,6 +36,44 @@ pub(super) struct Forward {
     connection: ConnectionId,
     /// Its bytes, in case the primary hands over instead of answering.
     bytes: Box<[u8]>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Forwards {
+    by_id: OwnMap<u64, Forward>,
+    bytes: usize,
+    next_id: u64,
+}
+
+impl Forwards {
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.by_id.len() < FORWARDS_MAX && self.bytes + bytes <= FORWARDS_MAX_BYTES
+    }
+
+    fn insert(&mut self, id: u64, forward: Forward) {
+        self.bytes += forward.bytes.len();
+        self.by_id.insert(id, forward);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Forward> {
+        let forward = self.by_id.remove(&id)?;
+        self.bytes -= forward.bytes.len();
+        Some(forward)
+    }
+
+    /// Takes all of them, in the order in which they came.
+    fn drain(&mut self) -> Vec<Forward> {
+        self.bytes = 0;
+        let mut forwards: Vec<(u64, Forward)> = self.by_id.drain().collect();
+        forwards.sort_unstable_by_key(|(id, _)| *id);
+        forwards.into_iter().map(|(_, forward)| forward).collect()
+    }
+
+    fn ids_of(&self, connection: ConnectionId) -> Vec<u64> {
+        let of_it = self.by_id.iter().filter(|(_, forward)| forward.connection == connection);
+        of_it.map(|(&id, _)| id).collect()
+    }
 }
 
 /// A request that a primary keeps while it hands over.
@@ -121,13 +162,16 @@ impl Node {
             Role::Primary | Role::Secondary => Refusal::LeaderChanged,
         };
         let has_primary = peering.link_up && peering.peer_role == Some(Role::Primary);
-        if is_forwarded(id) || !has_primary || peering.forwards.len() == FORWARDS_MAX {
+        if is_forwarded(id) || !has_primary {
             return refuse(outbox, id, nobody);
         }
         let mut bytes = Vec::new();
         write_request(&mut bytes, request);
-        let forward = peering.next_forward;
-        peering.next_forward += 1;
+        if !peering.forwards.has_room_for(bytes.len()) {
+            return refuse(outbox, id, nobody);
+        }
+        let forward = peering.forwards.next_id;
+        peering.forwards.next_id += 1;
         let wait = Duration::from_millis(wait_ms(&request.operation) + FORWARD_TIMEOUT_MS);
         let timer = peering.forward_ends.arm(now.monotonic + wait, forward);
         let connection = request.connection;
@@ -159,7 +203,7 @@ impl Node {
     /// The primary has answered.
     pub(super) fn on_forwarded(&mut self, now: Now, id: u64, response: Response<'_>, outbox: &mut dyn Outbox) {
         let peering = self.peering.as_mut().expect("only with a peer");
-        let Some(forward) = peering.forwards.remove(&id) else { return };
+        let Some(forward) = peering.forwards.remove(id) else { return };
         peering.forward_ends.disarm(forward.timer);
         let was_passed_back = matches!(response.result, Err(Refusal::LeaderChanged));
         if was_passed_back && peering.role == Role::Primary {
@@ -177,9 +221,7 @@ impl Node {
     /// Nobody will answer these, and nobody knows whether they were carried out.
     pub(super) fn give_up_forwards(&mut self, _now: Now, outbox: &mut dyn Outbox) {
         let peering = self.peering.as_mut().expect("only with a peer");
-        let mut forwards: Vec<(u64, Forward)> = peering.forwards.drain().collect();
-        forwards.sort_unstable_by_key(|(id, _)| *id);
-        for (_, forward) in forwards {
+        for forward in peering.forwards.drain() {
             peering.forward_ends.disarm(forward.timer);
             refuse(outbox, forward.request, Refusal::LeaderChanged);
         }
@@ -189,7 +231,7 @@ impl Node {
         let peering = self.peering.as_mut().expect("only with a peer");
         let mut budget = u32::MAX;
         while let Some(id) = peering.forward_ends.pop_due(now.monotonic, &mut budget) {
-            if let Some(forward) = peering.forwards.remove(&id) {
+            if let Some(forward) = peering.forwards.remove(id) {
                 refuse(outbox, forward.request, Refusal::LeaderChanged);
             }
         }
@@ -201,14 +243,8 @@ impl Node {
         if peering.tied_connections.remove(&connection).is_none() {
             return;
         }
-        let gone: Vec<u64> = peering
-            .forwards
-            .iter()
-            .filter(|(_, forward)| forward.connection == connection)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in gone {
-            if let Some(forward) = peering.forwards.remove(&id) {
+        for id in peering.forwards.ids_of(connection) {
+            if let Some(forward) = peering.forwards.remove(id) {
                 peering.forward_ends.disarm(forward.timer);
             }
         }

@@ -97,7 +97,8 @@ impl Node {
         }
     }
 
-    /// After a failover nobody knows who held which lock, until all of them would have run out.
+    /// After a failover nobody knows who held which lock, until all of them would have run out. What only waits for a lock, and takes
+    /// none, goes on: whoever held one can complete nothing any more, so no change of his is overwritten unseen.
     fn lock_window(&self, now: Now, operation: &Operation<'_>) -> Option<Refusal> {
         let until = self.peering.as_ref()?.lock_window_until;
         let is_about_locks = matches!(

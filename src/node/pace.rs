@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::backlog::Backlog;
 use crate::time::Instant;
 
-/// So many changes may be unacknowledged, and so many bytes, before clients wait; of a small backlog, half. Beyond it come those of one
+/// So many changes may be unacknowledged, and so many bytes, before clients wait; of a small backlog, a quarter. Beyond it come those of one
 /// turn. That is all that a dead primary takes with it: at 200,000 changes a second 3 ms of them, and no less than what is under way
 /// if an acknowledgement takes 1 ms and changes come at 500,000 a second.
 const CHANGES_BEFORE_WAIT: u64 = 512;
@@ -51,7 +51,7 @@ impl Pace {
     fn is_behind(&self, backlog: &Backlog) -> bool {
         let times = if self.is_joining { TIMES_AS_MUCH_WHILE_JOINING } else { 1 };
         backlog.last() - backlog.acked() > CHANGES_BEFORE_WAIT * times
-            || backlog.bytes() > (BYTES_BEFORE_WAIT * times).min(self.limit_bytes / 2)
+            || backlog.bytes() > (BYTES_BEFORE_WAIT * times).min(self.limit_bytes / 4)
     }
 
     /// To be told when something was acknowledged.
@@ -171,10 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn of_a_small_backlog_half_may_be_used() {
+    fn of_a_small_backlog_a_quarter_may_be_used() {
         let (mut pace, mut backlog) = (Pace::new(1024), Backlog::new(0));
         pace.on_end_of_turn(at(0), &backlog, false);
-        grow(&mut backlog, 512 / 21);
+        grow(&mut backlog, 256 / 21);
         pace.on_end_of_turn(at(0), &backlog, false);
         assert_eq!(pace.wait_until(at(0)), None);
         grow(&mut backlog, 1);

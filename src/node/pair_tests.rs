@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod overload;
+mod reach;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use super::request::*;
 use super::response::*;
 use super::*;
-use crate::peer::message::{read_message, write_message};
+use crate::peer::message::{Path, read_message, write_message};
 use crate::time::WallTime;
 
 struct Seeded(u64);
@@ -68,6 +69,10 @@ struct Pair {
     safe: bool,
     backlog_limit_bytes: u64,
     delay: Duration,
+    /// Whether each can dial the other.
+    reaches: [bool; 2],
+    /// How much longer everything takes that is no sign of life.
+    jam: Duration,
     /// A node whose process is stopped; what is said to it waits.
     stopped: Option<usize>,
 }
@@ -87,6 +92,8 @@ impl Pair {
             safe: false,
             backlog_limit_bytes: 1 << 20,
             delay: DELAY,
+            reaches: [true; 2],
+            jam: Duration::ZERO,
             stopped: None,
         }
     }
@@ -116,8 +123,9 @@ impl Pair {
     fn connect(&mut self) {
         if let [Some(a), Some(b)] = &self.nodes {
             let lives = [a.incarnation(), b.incarnation()];
+            let reaches = self.reaches;
             self.linked = true;
-            for place in 0..2 {
+            for place in (0..2).filter(|&place| reaches[place]) {
                 self.tell(place, Input::PeerUp { incarnation: lives[1 - place] });
             }
         }
@@ -151,8 +159,12 @@ impl Pair {
         }
         let life = node.incarnation();
         for message in std::mem::take(&mut self.said[place].messages) {
-            if self.linked {
-                self.flying.push_back((self.now + self.delay, place, life, message));
+            if self.linked && self.reaches[place] {
+                let is_sign_of_life = read_message(&message).unwrap().path() == Path::Heartbeat;
+                let delay = if is_sign_of_life { self.delay } else { self.delay + self.jam };
+                let arrives = self.now + delay;
+                let behind = self.flying.partition_point(|(at, ..)| *at <= arrives);
+                self.flying.insert(behind, (arrives, place, life, message));
             }
         }
     }

@@ -4,7 +4,8 @@
 //! - Only a SECONDARY promotes itself, for it alone has the other's data; a JOINING node becomes PRIMARY only where nobody can
 //!   have any: nobody ever answered for lease and grace, or the other is JOINING too and has the greater host id. One that has
 //!   heard a PRIMARY or SECONDARY waits for it in silence too, until that one is proved dead or the operator decides: with
-//!   nothing it would win over the full one by its newer epoch.
+//!   nothing it would win over the full one by its newer epoch. So does one whose own connection to the other is up though the
+//!   other is never heard: it lives, and if it cannot reach this node, it is the one that goes on.
 //! - A primary's lease counts from the sending of the newest heartbeat that was acknowledged, a secondary's patience from its
 //!   receipt: so the lease is always over first, by at least the grace.
 //! - Whoever hears a newer epoch stops being primary before it does anything else.
@@ -18,7 +19,7 @@ use std::time::Duration;
 use super::arena::OwnMap;
 use super::backlog::{Backlog, Batch};
 use super::follow::FollowedLock;
-use super::forward::{Forward, Held};
+use super::forward::{Forwards, Held};
 use super::pace::Pace;
 use super::request::{ConnectionId, RequestId};
 use super::response::{Answer, Refusal, Response};
@@ -166,9 +167,8 @@ pub(super) struct Peering {
     peer_epoch: u32,
 
     // As anything but primary.
-    pub(super) forwards: OwnMap<u64, Forward>,
+    pub(super) forwards: Forwards,
     pub(super) forward_ends: Timers<u64>,
-    pub(super) next_forward: u64,
     pub(super) tied_connections: OwnMap<ConnectionId, ()>,
 }
 
@@ -217,9 +217,8 @@ impl Peering {
             alone_at: now.monotonic + patience,
             peer_has_data: false,
             peer_epoch: 0,
-            forwards: OwnMap::default(),
+            forwards: Forwards::default(),
             forward_ends: Timers::new(now.monotonic),
-            next_forward: 0,
             tied_connections: OwnMap::default(),
         }
     }
@@ -253,7 +252,7 @@ impl Peering {
     /// When there is something to do here by the clock alone.
     pub(super) fn next_deadline(&self) -> Instant {
         let by_role = match self.role {
-            Role::Joining if self.peer_has_data => Instant::FAR_FUTURE,
+            Role::Joining if self.peer_has_data || self.link_up => Instant::FAR_FUTURE,
             Role::Joining => self.alone_at,
             Role::Secondary => self.promote_at,
             Role::Primary => {
@@ -335,6 +334,8 @@ impl Node {
         let peering = self.peer();
         peering.link_up = false;
         peering.begin_is_safe = false;
+        // It has been there up to now.
+        peering.alone_at = peering.alone_at.max(now.monotonic + peering.patience());
         outbox.event(Event::PeerLinkDown);
         self.give_up_forwards(now, outbox);
     }
@@ -605,7 +606,7 @@ impl Node {
         let peering = self.peer();
         match peering.role {
             Role::Joining
-                if (!peering.peer_has_data || planted::is(Bug::PromotionWhileJoining))
+                if ((!peering.peer_has_data && !peering.link_up) || planted::is(Bug::PromotionWhileJoining))
                     && peering.alone_at <= now.monotonic =>
             {
                 self.become_primary(now, "nobody answered", outbox);

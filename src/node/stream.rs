@@ -16,7 +16,7 @@ use crate::time::{Instant, Now};
 
 /// Sent and not acknowledged, at most: what the shell may have to keep for the peer.
 const IN_FLIGHT_MAX_BYTES: u64 = 4 << 20;
-/// Images go out in portions of so many, or of so many bytes, or of an eighth of the backlog: well under a millisecond's work. There are
+/// Images go out in portions of so many, or of so many bytes, or of a sixteenth of the backlog: well under a millisecond's work. There are
 /// two under way at most, so that a snapshot comes on whatever else happens, makes no client wait, and never fills the backlog.
 const IMAGES_PER_PORTION: u32 = 512;
 const PORTION_BYTES: u64 = 256 << 10;
@@ -173,7 +173,7 @@ impl Node {
         }
         let peering = self.peering.as_mut().expect("only with a peer");
         let before_bytes = peering.backlog.bytes();
-        let portion_bytes = PORTION_BYTES.min(peering.config.backlog_limit_bytes / 8);
+        let portion_bytes = PORTION_BYTES.min(peering.config.backlog_limit_bytes / 16);
         peering.portion_begins = peering.backlog.last();
         for _ in 0..IMAGES_PER_PORTION {
             let peering = self.peering.as_ref().expect("only with a peer");

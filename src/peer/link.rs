@@ -20,27 +20,48 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::message::{MESSAGE_MAX_BYTES, Message, Path, read_message};
 use crate::config::values::{MAX_ID_BYTES, MAX_SITE_BYTES};
 use crate::http::HttpError;
+use crate::node::OnPeerLoss;
 use crate::wire::{Malformed, Reader, Write as _};
 
 /// The version of everything that two nodes say to each other, messages included.
 pub const VERSION: u8 = 1;
-/// The internal token of `--dev`, which everybody knows.
-pub const DEV_TOKEN: &str = "bbd --dev";
 /// Bytes of the random that each side draws for each handshake.
 pub const CHALLENGE_BYTES: usize = 32;
 /// Bytes of a proof.
 pub const PROOF_BYTES: usize = 32;
-/// Bytes of a hello at most: magic, version, site, host id, incarnation, challenge.
-pub const HELLO_MAX_BYTES: usize = MAGIC.len() + 1 + (4 + MAX_SITE_BYTES) + (4 + MAX_ID_BYTES) + 8 + CHALLENGE_BYTES;
+/// Bytes of a hello at most: magic, version, site, host id, incarnation, rules, challenge.
+pub const HELLO_MAX_BYTES: usize =
+    MAGIC.len() + 1 + (4 + MAX_SITE_BYTES) + (4 + MAX_ID_BYTES) + 8 + RULES_BYTES + CHALLENGE_BYTES;
 /// So much longer is a message when it is sealed.
 pub const SEAL_BYTES: usize = IV_SIZE;
 /// Bytes of a sealed message at most.
 pub const SEALED_MAX_BYTES: usize = MESSAGE_MAX_BYTES + SEAL_BYTES;
 
+/// Lease, grace, and what is done without a lease.
+const RULES_BYTES: usize = 4 + 4 + 1;
 const MAGIC: &[u8; 8] = b"bbd link";
 const ACCEPTOR_PROOF_INFO: &[u8] = b"bbd link v1 acceptor proof";
 const DIALLER_PROOF_INFO: &[u8] = b"bbd link v1 dialler proof";
 const DIALLER_KEY_INFO: &[u8] = b"bbd link v1 dialler key";
+
+/// What a node goes by that the other one relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `--lease`
+    pub lease_ms: u32,
+    /// `--grace`
+    pub grace_ms: u32,
+    /// `--on-peer-loss`
+    pub on_peer_loss: OnPeerLoss,
+}
+
+impl Rules {
+    /// Whether one of two that go by these would take over while the other may still answer.
+    fn clash(self, other: Self) -> bool {
+        let patience_ms = |rules: Self| u64::from(rules.lease_ms) + u64::from(rules.grace_ms);
+        u64::from(self.lease_ms) >= patience_ms(other) || u64::from(other.lease_ms) >= patience_ms(self)
+    }
+}
 
 /// Who we are, and who the other side must be.
 #[derive(Clone, Debug)]
@@ -53,6 +74,8 @@ pub struct Identity {
     pub incarnation: u64,
     /// The host id that `--peers` names.
     pub peer_host_id: String,
+    /// What we go by.
+    pub rules: Rules,
 }
 
 /// The node at the other end, once it has proved itself.
@@ -62,6 +85,8 @@ pub struct Peer {
     pub host_id: String,
     /// Which run of its daemon it is. Another one has lost all that it held in memory.
     pub incarnation: u64,
+    /// What it goes by.
+    pub rules: Rules,
 }
 
 /// Why a link ends: one variant for each thing that the other side can do wrong. `Display` is a line for the log that says what to do.
@@ -101,6 +126,13 @@ pub enum LinkError {
         /// Who it says it is.
         host_id: String,
     },
+    /// It would take over while we may still answer, or we while it may.
+    ClashingTimes {
+        /// What it goes by.
+        its: Rules,
+        /// What we go by.
+        ours: Rules,
+    },
     /// It does not know our internal token.
     WrongToken,
     /// A message does not open.
@@ -127,6 +159,7 @@ impl LinkError {
             Self::OtherSite { .. } => "OtherSite",
             Self::OurOwnHostId => "OurOwnHostId",
             Self::UnexpectedHostId { .. } => "UnexpectedHostId",
+            Self::ClashingTimes { .. } => "ClashingTimes",
             Self::WrongToken => "WrongToken",
             Self::Altered => "Altered",
             Self::MalformedMessage => "MalformedMessage",
@@ -161,6 +194,12 @@ impl fmt::Display for LinkError {
             Self::UnexpectedHostId { host_id } => {
                 write!(formatter, "it is {host_id:?}, and not the host id that --peers names")
             }
+            Self::ClashingTimes { its, ours } => write!(
+                formatter,
+                "its lease and grace are {} and {} ms, ours {} and {} ms; the lease of each must end before lease and \
+                 grace of the other",
+                its.lease_ms, its.grace_ms, ours.lease_ms, ours.grace_ms
+            ),
             Self::WrongToken => {
                 write!(formatter, "it does not know our internal token; --internal-token must be the same on both")
             }
@@ -370,6 +409,7 @@ struct Hello<'b> {
     site: &'b str,
     host_id: &'b str,
     incarnation: u64,
+    rules: Rules,
 }
 
 impl Identity {
@@ -384,7 +424,10 @@ impl Identity {
         if hello.host_id != self.peer_host_id {
             return Err(LinkError::UnexpectedHostId { host_id: hello.host_id.to_owned() });
         }
-        Ok(Peer { host_id: hello.host_id.to_owned(), incarnation: hello.incarnation })
+        if self.rules.clash(hello.rules) {
+            return Err(LinkError::ClashingTimes { its: hello.rules, ours: self.rules });
+        }
+        Ok(Peer { host_id: hello.host_id.to_owned(), incarnation: hello.incarnation, rules: hello.rules })
     }
 }
 
@@ -395,6 +438,9 @@ fn write_hello(identity: &Identity, challenge: &[u8; CHALLENGE_BYTES]) -> Vec<u8
     hello.put_bytes(identity.site.as_bytes());
     hello.put_bytes(identity.host_id.as_bytes());
     hello.put_u64(identity.incarnation);
+    hello.put_u32(identity.rules.lease_ms);
+    hello.put_u32(identity.rules.grace_ms);
+    hello.put_bool(identity.rules.on_peer_loss == OnPeerLoss::Safe);
     hello.put_array(challenge);
     hello
 }
@@ -410,12 +456,14 @@ fn read_hello(bytes: &[u8]) -> Result<Hello<'_>, LinkError> {
         return Err(LinkError::OtherVersion { version });
     }
     let (site, host_id, incarnation) = (reader.str()?, reader.str()?, reader.u64()?);
+    let (lease_ms, grace_ms, is_safe) = (reader.u32()?, reader.u32()?, reader.bool()?);
+    let on_peer_loss = if is_safe { OnPeerLoss::Safe } else { OnPeerLoss::Available };
     reader.array::<CHALLENGE_BYTES>()?;
     reader.finish()?;
     if site.len() > MAX_SITE_BYTES || host_id.len() > MAX_ID_BYTES {
         return Err(LinkError::Malformed);
     }
-    Ok(Hello { site, host_id, incarnation })
+    Ok(Hello { site, host_id, incarnation, rules: Rules { lease_ms, grace_ms, on_peer_loss } })
 }
 
 fn check_proof(expected: &[u8; PROOF_BYTES], proof: &[u8; PROOF_BYTES]) -> Result<(), LinkError> {

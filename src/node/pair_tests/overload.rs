@@ -33,12 +33,12 @@ fn writers_that_outrun_the_follower_wait_and_it_stays_in_step() {
     // Acknowledgements take 10 ms: what is written meanwhile would fill the backlog three times.
     let mut pair = Pair { delay: Duration::from_millis(5), ..pair_in_step() };
     let written = pair.write_for_ms(1000, 300);
-    assert!(written > 20_000, "they are slowed down, and no more: {written}");
+    assert!(written > 15_000, "they are slowed down, and no more: {written}");
     let status = pair.primary().status();
     assert!(status.pace_waits_total > 50, "{status:?}");
     assert!(status.is_peer_in_step && pair.times(&Event::BacklogOverflow) == 0);
-    // Half of the backlog, and what one turn may add.
-    assert!(status.backlog_bytes < (1 << 19) + 300 * 1100, "{status:?}");
+    // A quarter of the backlog, and what one turn may add.
+    assert!(status.backlog_bytes < (1 << 18) + 300 * 1100, "{status:?}");
     pair.run_ms(100);
     assert_eq!(pair.primary().clients_wait_until(pair.now), None);
     pair.check_equal();

@@ -9,6 +9,7 @@ const VECTORS: &str = include_str!("../../../tests/data/link_vectors.txt");
 const MANUAL: &str = include_str!("../../../man/bbd-internals.7");
 
 const TOKEN: &[u8] = b"correct horse battery staple";
+const RULES: Rules = Rules { lease_ms: 2000, grace_ms: 1000, on_peer_loss: OnPeerLoss::Available };
 const MESSAGE: &[u8] = b"\x05 a message";
 const PATH: Path = Path::Replicate;
 
@@ -24,6 +25,7 @@ fn identity(host_id: &str, peer_host_id: &str) -> Identity {
         host_id: host_id.to_owned(),
         incarnation,
         peer_host_id: peer_host_id.to_owned(),
+        rules: RULES,
     }
 }
 
@@ -57,9 +59,9 @@ fn link() -> (Dialler, Acceptor, Handshake) {
     let ((mut dialler, hello), mut acceptor) = (dialler(), acceptor());
     let answer = acceptor.on_hello(&hello).unwrap();
     let (proof, peer) = dialler.on_answer(&answer).unwrap();
-    assert_eq!(peer, Peer { host_id: "bob".to_owned(), incarnation: bob().incarnation });
+    assert_eq!(peer, Peer { host_id: "bob".to_owned(), incarnation: bob().incarnation, rules: RULES });
     let peer = acceptor.on_proof(&proof).unwrap();
-    assert_eq!(peer, Peer { host_id: "ada".to_owned(), incarnation: ada().incarnation });
+    assert_eq!(peer, Peer { host_id: "ada".to_owned(), incarnation: ada().incarnation, rules: RULES });
     dialler.on_accepted(b"").unwrap();
     (dialler, acceptor, Handshake { hello, answer, proof: proof.to_vec() })
 }
@@ -98,6 +100,13 @@ fn other_lengths(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..bytes.len()).map(|cut| bytes[..cut].to_vec()).chain([[bytes, b"\0"].concat(), [b"\0", bytes].concat()])
 }
 
+/// `lease,grace,on-peer-loss`
+fn read_rules(text: &str) -> Rules {
+    let fields: Vec<&str> = text.split(',').collect();
+    let on_peer_loss = if fields[2] == "safe" { OnPeerLoss::Safe } else { OnPeerLoss::Available };
+    Rules { lease_ms: fields[0].parse().unwrap(), grace_ms: fields[1].parse().unwrap(), on_peer_loss }
+}
+
 #[test]
 fn agrees_with_another_implementation() {
     let mut links = 0;
@@ -111,22 +120,25 @@ fn agrees_with_another_implementation() {
                 site,
                 dialler_id,
                 dialler_run,
+                dialler_rules,
                 dialler_random,
                 acceptor_id,
                 acceptor_run,
+                acceptor_rules,
                 acceptor_random,
                 hello,
                 answer,
                 proof,
             ] => {
-                let identity = |host_id: &str, incarnation: &str, peer_host_id: &str| Identity {
+                let identity = |host_id: &str, incarnation: &str, rules: &str, peer_host_id: &str| Identity {
                     site: site.to_owned(),
                     host_id: host_id.to_owned(),
                     incarnation: incarnation.parse().unwrap(),
                     peer_host_id: peer_host_id.to_owned(),
+                    rules: read_rules(rules),
                 };
-                let dialling = identity(dialler_id, dialler_run, acceptor_id);
-                let accepting = identity(acceptor_id, acceptor_run, dialler_id);
+                let dialling = identity(dialler_id, dialler_run, dialler_rules, acceptor_id);
+                let accepting = identity(acceptor_id, acceptor_run, acceptor_rules, dialler_id);
                 let challenge = |digits| hex(digits).try_into().unwrap();
                 let (mut dialler, our_hello) = Dialler::new(&dialling, &hex(token), challenge(dialler_random));
                 let mut acceptor = Acceptor::new(&accepting, &hex(token), challenge(acceptor_random));
@@ -135,9 +147,16 @@ fn agrees_with_another_implementation() {
                 assert_eq!(acceptor.on_hello(&our_hello), Ok(hex(answer)));
                 let (our_proof, peer) = dialler.on_answer(&hex(answer)).unwrap();
                 assert_eq!(our_proof[..], hex(proof));
-                assert_eq!((&*peer.host_id, peer.incarnation), (acceptor_id, accepting.incarnation));
+                let is_acceptor = Peer {
+                    host_id: acceptor_id.to_owned(),
+                    incarnation: accepting.incarnation,
+                    rules: accepting.rules,
+                };
+                assert_eq!(peer, is_acceptor);
                 let peer = acceptor.on_proof(&our_proof).unwrap();
-                assert_eq!((&*peer.host_id, peer.incarnation), (dialler_id, dialling.incarnation));
+                let is_dialler =
+                    Peer { host_id: dialler_id.to_owned(), incarnation: dialling.incarnation, rules: dialling.rules };
+                assert_eq!(peer, is_dialler);
                 dialler.on_accepted(b"").unwrap();
                 links += 1;
                 current = Some((dialler, acceptor));
@@ -190,8 +209,14 @@ fn what_is_sealed_and_opened_is_appended() {
 fn the_other_node_is_refused_by_name() {
     let other_site = |identity: Identity| Identity { site: "elsewhere".to_owned(), ..identity };
     let other_id = |host_id: &str| Identity { host_id: host_id.to_owned(), ..ada() };
+    let other_times = |lease_ms, grace_ms| Identity { rules: Rules { lease_ms, grace_ms, ..RULES }, ..ada() };
+    let clash =
+        |lease_ms, grace_ms| LinkError::ClashingTimes { its: Rules { lease_ms, grace_ms, ..RULES }, ours: RULES };
     let refusals = [
         (other_site(ada()), LinkError::OtherSite { site: "elsewhere".to_owned() }),
+        (other_times(3000, 9000), clash(3000, 9000)),
+        (other_times(1500, 500), clash(1500, 500)),
+        (other_times(u32::MAX, u32::MAX), clash(u32::MAX, u32::MAX)),
         (other_id("bob"), LinkError::OurOwnHostId),
         (other_id("eve"), LinkError::UnexpectedHostId { host_id: "eve".to_owned() }),
         (other_id("ad"), LinkError::UnexpectedHostId { host_id: "ad".to_owned() }),
@@ -216,6 +241,21 @@ fn the_other_node_is_refused_by_name() {
 }
 
 #[test]
+fn times_and_rules_may_differ_as_far_as_they_do_not_clash() {
+    let rules = |lease_ms, grace_ms, on_peer_loss| Rules { lease_ms, grace_ms, on_peer_loss };
+    for other in [
+        rules(2999, 1, OnPeerLoss::Available),
+        rules(1, 2000, OnPeerLoss::Available),
+        rules(2000, 1000, OnPeerLoss::Safe),
+    ] {
+        let (mut dialler, hello) = Dialler::new(&Identity { rules: other, ..ada() }, TOKEN, [1; CHALLENGE_BYTES]);
+        let mut acceptor = acceptor();
+        let (proof, bob) = dialler.on_answer(&acceptor.on_hello(&hello).unwrap()).unwrap();
+        assert_eq!((bob.rules, acceptor.on_proof(&proof).unwrap().rules), (RULES, other));
+    }
+}
+
+#[test]
 fn another_version_is_refused_whatever_stands_behind_it() {
     let version = 2;
     for behind in [&b""[..], b"anything", &[0xff; HELLO_MAX_BYTES]] {
@@ -228,7 +268,7 @@ fn another_version_is_refused_whatever_stands_behind_it() {
 
 #[test]
 fn an_acceptor_without_the_token_is_refused() {
-    for token in [&b""[..], b"correct horse battery stapl", b"correct horse battery staple\n", DEV_TOKEN.as_bytes()] {
+    for token in [&b""[..], b"correct horse battery stapl", b"correct horse battery staple\n", b"bbd --dev"] {
         let (mut dialler, hello) = dialler();
         let answer = Acceptor::new(&bob(), token, [2; CHALLENGE_BYTES]).on_hello(&hello).unwrap();
         assert_eq!(dialler.on_answer(&answer), Err(LinkError::WrongToken));
@@ -237,7 +277,7 @@ fn an_acceptor_without_the_token_is_refused() {
 
 #[test]
 fn a_dialler_without_the_token_is_refused() {
-    for token in [&b""[..], b"correct horse battery stapl", b"correct horse battery staple\n", DEV_TOKEN.as_bytes()] {
+    for token in [&b""[..], b"correct horse battery stapl", b"correct horse battery staple\n", b"bbd --dev"] {
         // It goes on though the acceptor's proof is none for it.
         let (_, hello) = Dialler::new(&ada(), token, [1; CHALLENGE_BYTES]);
         let mut acceptor = acceptor();
@@ -255,9 +295,9 @@ fn no_changed_bit_of_a_hello_is_overlooked() {
         let (mut dialler, _) = dialler();
         let mut acceptor = acceptor();
         match acceptor.on_hello(&hello) {
-            // The challenge or the incarnation: the acceptor cannot know better, but its proof tells the dialler.
+            // The challenge, the rules or the incarnation: the acceptor cannot know better, but its proof tells the dialler.
             Ok(answer) => {
-                assert!(bit / 8 >= honest.hello.len() - CHALLENGE_BYTES - 8, "bit {bit}");
+                assert!(bit / 8 >= honest.hello.len() - CHALLENGE_BYTES - RULES_BYTES - 8, "bit {bit}");
                 assert_eq!(dialler.on_answer(&answer), Err(LinkError::WrongToken), "bit {bit}");
                 assert_eq!(acceptor.on_proof(&honest.proof), Err(LinkError::WrongToken), "bit {bit}");
             }
@@ -268,10 +308,14 @@ fn no_changed_bit_of_a_hello_is_overlooked() {
                 21..24 => {
                     assert!(matches!(error, LinkError::UnexpectedHostId { .. } | LinkError::Malformed), "bit {bit}")
                 }
-                _ => assert_eq!(error, LinkError::Malformed, "bit {bit}"),
+                _ => assert!(is_clash(&error) || error == LinkError::Malformed, "bit {bit}: {error:?}"),
             },
         }
     }
+}
+
+fn is_clash(error: &LinkError) -> bool {
+    matches!(error, LinkError::ClashingTimes { .. })
 }
 
 #[test]
@@ -280,7 +324,11 @@ fn no_changed_bit_of_an_answer_is_overlooked() {
     for (bit, answer) in bit_flips(&honest.answer) {
         let (mut dialler, _) = dialler();
         let error = dialler.on_answer(&answer).unwrap_err();
-        if bit / 8 >= honest.answer.len() - PROOF_BYTES - CHALLENGE_BYTES - 8 {
+        let behind_rules = honest.answer.len() - PROOF_BYTES - CHALLENGE_BYTES;
+        if (behind_rules - RULES_BYTES..behind_rules).contains(&(bit / 8)) {
+            let is_refused = matches!(error, LinkError::WrongToken | LinkError::Malformed) || is_clash(&error);
+            assert!(is_refused, "bit {bit}: {error:?}");
+        } else if bit / 8 >= behind_rules - RULES_BYTES - 8 {
             assert_eq!(error, LinkError::WrongToken, "bit {bit}");
         }
         assert_eq!(dialler.on_answer(&honest.answer), Err(LinkError::OutOfTurn), "there is no second attempt");
@@ -582,6 +630,10 @@ fn errors() -> Vec<LinkError> {
         LinkError::OtherSite { site: text() },
         LinkError::OurOwnHostId,
         LinkError::UnexpectedHostId { host_id: text() },
+        LinkError::ClashingTimes {
+            its: Rules { lease_ms: u32::MAX, grace_ms: u32::MAX, ..RULES },
+            ours: Rules { lease_ms: u32::MAX, grace_ms: u32::MAX, ..RULES },
+        },
         LinkError::WrongToken,
         LinkError::Altered,
         LinkError::MalformedMessage,

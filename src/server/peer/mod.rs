@@ -27,6 +27,7 @@ mod socket;
 
 use std::io;
 use std::mem;
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpListener;
@@ -43,10 +44,12 @@ use super::limits::{
 };
 use super::{Server, ServerError, clock};
 use crate::config::Config;
+use crate::config::peer::ON_PEER_LOSS_NAMES;
 use crate::config::secrets::Secret;
+use crate::config::values;
 use crate::log::{LogEvent, Value};
 use crate::node::{Input, Node, Role};
-use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Identity, LinkError, read_opened};
+use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Identity, LinkError, Peer, Rules, read_opened};
 use crate::peer::message::Message;
 use crate::status::PeerStatus;
 use crate::time::{Instant, Now};
@@ -138,6 +141,11 @@ impl PeerSockets {
             host_id: config.host_id.clone(),
             incarnation: node.incarnation(),
             peer_host_id: peer.host_id.clone(),
+            rules: Rules {
+                lease_ms: millis(config.lease),
+                grace_ms: millis(config.grace),
+                on_peer_loss: config.on_peer_loss,
+            },
         };
         let token_of = |offset| Token(first_token + offset);
         let mut listener =
@@ -423,7 +431,8 @@ impl Server {
 
     fn tell_news(&mut self, now: Now, news: News) {
         match news {
-            News::Up { incarnation, address } => {
+            News::Up { peer: other, address } => {
+                self.log_differences(now, &other);
                 if let Some(peer) = &mut self.peer {
                     peer.failure_told.clear();
                     peer.handshakes_total += 1;
@@ -432,7 +441,7 @@ impl Server {
                         [("peer", Value::Text(&peer.key.identity.peer_host_id)), ("address", Value::Text(&address))];
                     self.log.event(now, LogEvent::PeerLinkUp, &fields);
                 }
-                self.tell_node(now, Input::PeerUp { incarnation });
+                self.tell_node(now, Input::PeerUp { incarnation: other.incarnation });
             }
             News::Down(end) => {
                 if let Some(peer) = &mut self.peer {
@@ -455,6 +464,22 @@ impl Server {
                     self.tell_node(now, Input::PeerRefused);
                 }
             }
+        }
+    }
+
+    /// What two nodes may differ in and should not for long.
+    fn log_differences(&mut self, now: Now, other: &Peer) {
+        let Some(peer) = &self.peer else { return };
+        let [ours, its] = [peer.key.identity.rules, other.rules]
+            .map(|rules| values::name_of(rules.on_peer_loss, &ON_PEER_LOSS_NAMES));
+        if ours != its {
+            let fields = [
+                ("flag", Value::Text("--on-peer-loss")),
+                ("ours", Value::Text(&ours)),
+                ("its", Value::Text(&its)),
+                ("help", Value::Text("set the same on both; until then there may be two primaries")),
+            ];
+            self.log.event(now, LogEvent::PeerDiffers, &fields);
         }
     }
 
@@ -572,6 +597,11 @@ impl Server {
         let why = error.to_string();
         self.log.event(now, event, &[("error", Value::Text(&why))]);
     }
+}
+
+/// Bounds what nobody would set.
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Goes on with one that has not proved itself: which life of the peer it is, once it has.

@@ -21,7 +21,7 @@ use super::redial::Redial;
 use super::{End, Key, random, socket};
 use crate::node::PeerMisbehaved;
 use crate::peer::http::{read_answer, take_no_contents, write_request_head};
-use crate::peer::link::{Dialler, SEAL_BYTES};
+use crate::peer::link::{Dialler, Peer, SEAL_BYTES};
 use crate::peer::message::{Message, Path};
 use crate::time::Instant;
 
@@ -29,8 +29,8 @@ use crate::time::Instant;
 pub(super) enum News {
     /// It is up, and whoever answered is this life of the peer.
     Up {
-        /// Which.
-        incarnation: u64,
+        /// It.
+        peer: Peer,
         /// Where.
         address: SocketAddr,
     },
@@ -169,7 +169,7 @@ impl Outgoing {
                 };
                 match advanced {
                     Ok(None) => None,
-                    Ok(Some(incarnation)) => Some(News::Up { incarnation, address: dialled.address }),
+                    Ok(Some(peer)) => Some(News::Up { peer, address: dialled.address }),
                     Err(end) => Some(self.end(now, end)),
                 }
             }
@@ -239,7 +239,7 @@ enum Stage {
     /// Our hello goes out; the other's is awaited.
     Hello,
     /// Our proof goes out; its acceptance is awaited.
-    Proof { incarnation: u64 },
+    Proof { peer: Peer },
     /// Messages go out.
     Up { since: Instant },
 }
@@ -302,7 +302,7 @@ impl Dialled {
     }
 
     /// Goes on with the handshake, or takes answers. Says which life of the peer it is when the handshake is over.
-    fn advance(&mut self, now: Instant) -> Result<Option<u64>, End> {
+    fn advance(&mut self, now: Instant) -> Result<Option<Peer>, End> {
         if let Stage::Connecting = self.stage {
             if !self.is_connected()? {
                 return self.check_deadline(now);
@@ -323,14 +323,14 @@ impl Dialled {
                 Err(error) => return Err(End::Failed(error)),
             };
             self.input.extend_from_slice(&buffer[..length]);
-            if let Some(incarnation) = self.take_answers(now)? {
-                return Ok(Some(incarnation));
+            if let Some(peer) = self.take_answers(now)? {
+                return Ok(Some(peer));
             }
         }
         self.check_deadline(now)
     }
 
-    fn check_deadline(&self, now: Instant) -> Result<Option<u64>, End> {
+    fn check_deadline(&self, now: Instant) -> Result<Option<Peer>, End> {
         match self.stage {
             Stage::Up { .. } => Ok(None),
             _ if self.deadline > now => Ok(None),
@@ -357,7 +357,7 @@ impl Dialled {
         }
     }
 
-    fn take_answers(&mut self, now: Instant) -> Result<Option<u64>, End> {
+    fn take_answers(&mut self, now: Instant) -> Result<Option<Peer>, End> {
         match self.stage {
             Stage::Connecting => Ok(None),
             Stage::Hello => {
@@ -366,16 +366,17 @@ impl Dialled {
                 self.input.drain(..length);
                 write_request_head(&mut self.output, &self.authority, Path::Hello, proof.len());
                 self.output.extend_from_slice(&proof);
-                self.stage = Stage::Proof { incarnation: peer.incarnation };
+                self.stage = Stage::Proof { peer };
                 self.write()?;
                 Ok(None)
             }
-            Stage::Proof { incarnation } => {
+            Stage::Proof { ref peer } => {
+                let peer = peer.clone();
                 let Some((body, length)) = read_answer(&self.input)? else { return Ok(None) };
                 self.dialler.on_accepted(body)?;
                 self.input.drain(..length);
                 self.stage = Stage::Up { since: now };
-                Ok(Some(incarnation))
+                Ok(Some(peer))
             }
             Stage::Up { .. } => {
                 let mut left = self.unanswered.len();

@@ -1,7 +1,8 @@
 //! The sealed link: nothing opens but what the other node has sealed, whole and in order.
 
+use bigbunny::node::OnPeerLoss;
 use bigbunny::peer::http::{read_answer, read_request_head, take_no_contents};
-use bigbunny::peer::link::{Acceptor, Awaited, Dialler, Identity, LinkError, PROOF_BYTES, SEALED_MAX_BYTES};
+use bigbunny::peer::link::{Acceptor, Awaited, Dialler, Identity, LinkError, PROOF_BYTES, Rules, SEALED_MAX_BYTES};
 use bigbunny::peer::message::Path;
 
 use super::bytes::Bytes;
@@ -10,7 +11,8 @@ const TOKEN: &[u8] = b"a token for the fuzzer";
 
 fn identity(own: &str, other: &str) -> Identity {
     let incarnation = u64::from(own.as_bytes()[0]);
-    Identity { site: "local".to_owned(), host_id: own.to_owned(), incarnation, peer_host_id: other.to_owned() }
+    let rules = Rules { lease_ms: 2000, grace_ms: 2000, on_peer_loss: OnPeerLoss::Available };
+    Identity { site: "local".to_owned(), host_id: own.to_owned(), incarnation, peer_host_id: other.to_owned(), rules }
 }
 
 /// The first byte says who is at the other end: a stranger who dials, one who answers, or the peer behind somebody who alters,

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use bigbunny::config::secrets::DEV_INTERNAL_TOKEN;
 use bigbunny::node::Role;
-use bigbunny::peer::link::{DEV_TOKEN, Dialler};
+use bigbunny::peer::link::Dialler;
 use bigbunny::peer::message::{Message, Path};
 
 use super::pair::*;
@@ -161,6 +162,21 @@ fn another_host_id() {
 }
 
 #[test]
+fn times_under_which_both_might_answer() {
+    strangers(|flags| flags.more.push("--lease=400ms".to_owned()), "ClashingTimes", "ClashingTimes");
+}
+
+#[test]
+fn what_is_done_without_a_lease_may_differ_but_is_told() {
+    let [a, mut b] = two_nodes(&[]);
+    b.more.push("--on-peer-loss=safe".to_owned());
+    let (a, b) = (a.start(), b.start());
+    wait_for_role(&b, "SECONDARY");
+    wait_for_log(&a, "peer_differs flag=--on-peer-loss ours=available its=safe");
+    wait_for_log(&b, "peer_differs flag=--on-peer-loss ours=safe its=available");
+}
+
+#[test]
 fn our_own_host_id() {
     // Both believe to be a: b is told that its peer is c, for a node is not started with itself as its peer.
     let change = |flags: &mut NodeFlags| {
@@ -194,7 +210,7 @@ fn what_was_altered_or_repeated_ends_the_connection() {
     assert!(daemon.log().matches("why=Altered").count() >= 2, "{}", daemon.log());
 
     // What was recorded of a handshake opens no second one.
-    let (_, hello) = Dialler::new(&me, DEV_TOKEN.as_bytes(), [9; 32]);
+    let (_, hello) = Dialler::new(&me, DEV_INTERNAL_TOKEN.as_bytes(), [9; 32]);
     let mut again = TcpStream::connect(&flags.tcp).unwrap();
     again.set_read_timeout(Some(PATIENCE)).unwrap();
     post(&mut again, Path::Hello, &hello).unwrap();

@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use bigbunny::node::Role;
+use bigbunny::config::secrets::DEV_INTERNAL_TOKEN;
+use bigbunny::node::{OnPeerLoss, Role};
 use bigbunny::peer::http::{
     NO_CONTENT, read_answer, read_request_head, take_no_contents, write_answer, write_request_head,
 };
-use bigbunny::peer::link::{Acceptor, Awaited, DEV_TOKEN, Dialler, Identity, LinkError, SEAL_BYTES};
+use bigbunny::peer::link::{Acceptor, Awaited, Dialler, Identity, LinkError, Rules, SEAL_BYTES};
 use bigbunny::peer::message::{Message, Path, write_message};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,6 +30,8 @@ pub(super) fn identity(own_id: &str, peer_id: &str) -> Identity {
         host_id: own_id.to_owned(),
         incarnation: clock_ns(),
         peer_host_id: peer_id.to_owned(),
+        // They clash with none that the node has.
+        rules: Rules { lease_ms: 1, grace_ms: 60_000, on_peer_loss: OnPeerLoss::Available },
     }
 }
 
@@ -55,7 +58,7 @@ pub(super) fn listen(address: &str, identity: Identity, pause: Duration) -> Rece
 fn take_in(mut stream: TcpStream, identity: &Identity, pause: Duration, sender: &Sender<Heard>) -> io::Result<()> {
     let wrong = |error: LinkError| io::Error::other(error);
     stream.set_nodelay(true)?;
-    let mut acceptor = Acceptor::new(identity, DEV_TOKEN.as_bytes(), [7; 32]);
+    let mut acceptor = Acceptor::new(identity, DEV_INTERNAL_TOKEN.as_bytes(), [7; 32]);
     let (mut input, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         while let Some(head) = read_request_head(&input, &mut 0, acceptor.awaited()).map_err(wrong)? {
@@ -102,7 +105,7 @@ impl Line {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let (mut dialler, hello) = Dialler::new(identity, DEV_TOKEN.as_bytes(), [9; 32]);
+        let (mut dialler, hello) = Dialler::new(identity, DEV_INTERNAL_TOKEN.as_bytes(), [9; 32]);
         post(&mut stream, Path::Hello, &hello)?;
         let answer = answer(&mut stream)?;
         let (proof, _) = dialler.on_answer(&answer).map_err(io::Error::other)?;

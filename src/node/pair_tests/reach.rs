@@ -1,0 +1,114 @@
+//! Networks that carry less than they should: one direction alone, or signs of life before everything else.
+
+use super::*;
+
+fn roles(pair: &Pair) -> (Role, Role) {
+    (pair.role(0), pair.role(1))
+}
+
+impl Pair {
+    fn heal(&mut self) {
+        self.cut();
+        self.reaches = [true; 2];
+        self.connect();
+        self.run_ms(100);
+        self.check_equal();
+    }
+}
+
+#[test]
+fn of_two_new_nodes_that_cannot_both_dial_one_becomes_primary() {
+    for (reaches, roles_then) in [
+        // The one with the smaller host id hears the other, and is first.
+        ([false, true], (Role::Primary, Role::Joining)),
+        // It hears nobody, and cannot know who the other is to it; the other hears it and waits in vain for more.
+        ([true, false], (Role::Joining, Role::Primary)),
+    ] {
+        let mut pair = Pair { reaches, ..Pair::new() };
+        pair.start(0);
+        pair.start(1);
+        pair.run_ms(20_000);
+        assert_eq!(roles(&pair), roles_then);
+        pair.heal();
+    }
+}
+
+#[test]
+fn a_joiner_that_the_primary_cannot_dial_waits_for_it() {
+    let mut pair = pair_in_step();
+    let id = pair.ask(0, put("n", b"hello"));
+    pair.done(id);
+    pair.run_ms(5);
+    pair.reaches = [false, true];
+    pair.kill(1);
+    pair.start(1);
+    pair.run_ms(20_000);
+    assert_eq!(roles(&pair), (Role::Primary, Role::Joining));
+    // Should it die, the other one is alone indeed.
+    pair.kill(0);
+    pair.run_ms(3900);
+    assert_eq!(pair.role(1), Role::Joining);
+    pair.run_ms(200);
+    assert_eq!(pair.role(1), Role::Primary);
+    pair.start(0);
+    pair.heal();
+}
+
+#[test]
+fn signs_of_life_may_overtake_everything_else() {
+    let mut pair = Pair { jam: Duration::from_millis(30), ..Pair::new() };
+    pair.start(0);
+    pair.start(1);
+    pair.run_ms(500);
+    assert_eq!(roles(&pair), (Role::Primary, Role::Secondary));
+    for number in 0..100 {
+        pair.ask(number % 2, put(&format!("n{}", number % 7), &[1; 100]));
+        pair.ask(number % 2, begin(&format!("n{}", number % 5), 500));
+        pair.run_ms(3);
+    }
+    // A handover: heartbeats and acknowledgements of both epochs come before the word that ends the first.
+    for place in [1, 0, 1] {
+        pair.next_id += 1;
+        let promote = RequestId(pair.next_id);
+        pair.tell(place, Input::Promote { id: promote, force: false });
+        pair.run_ms(400);
+        pair.done(promote);
+        assert_eq!(pair.role(place), Role::Primary);
+        pair.run_ms(200);
+        pair.check_equal();
+    }
+    // A cut, a restart and a failover, each with a heartbeat that comes before the role, the join or the snapshot.
+    pair.cut();
+    pair.ask(1, put("alone", b"x"));
+    pair.connect();
+    pair.run_ms(500);
+    pair.check_equal();
+    pair.kill(0);
+    pair.start(0);
+    pair.run_ms(500);
+    pair.check_equal();
+    pair.kill(1);
+    pair.start(1);
+    pair.run_ms(500);
+    assert_eq!(roles(&pair), (Role::Primary, Role::Secondary));
+    pair.check_equal();
+}
+
+#[test]
+fn requests_that_wait_for_a_silent_primary_have_a_bound() {
+    let mut pair = Pair { backlog_limit_bytes: 64 << 20, ..Pair::new() };
+    pair.start(0);
+    pair.start(1);
+    pair.run_ms(50);
+    pair.stopped = Some(0);
+    let body = vec![1; 1 << 20];
+    let ids: Vec<RequestId> = (0..20).map(|number| pair.ask(1, put(&format!("n{number}"), &body))).collect();
+    let refused = |pair: &Pair| ids.iter().filter(|&&id| pair.answer(id) == Some(&Err(Refusal::LeaderChanged))).count();
+    assert_eq!(refused(&pair), 20 - super::super::forward::FORWARDS_MAX_BYTES / ((1 << 20) + 100));
+    pair.stopped = None;
+    pair.run_ms(100);
+    assert!(ids[..15].iter().all(|&id| pair.answer(id).unwrap().is_ok()));
+    let again = pair.ask(1, put("again", &body));
+    pair.run_ms(10);
+    pair.done(again);
+}
