@@ -366,6 +366,15 @@ pub const FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "limits-file",
+        value_name: Some("FILE"),
+        default_words: "none",
+        help: "Lines such as rate-limit=200, read again at a reload; they count more than flags",
+        set: |config, value| put(&mut config.limits_file, values::path(value).map(Some)),
+        show: |config| show_path(config.limits_file.as_deref()),
+        ..PLAIN
+    },
+    Flag {
         name: "max-store-size",
         value_name: Some("SIZE"),
         default: Some("2048"),

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod flags;
+pub mod limits;
 pub mod peer;
 pub mod secrets;
 pub mod values;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log;
-use crate::node::{NodeConfig, OnPeerLoss};
+use crate::node::{Limits, NodeConfig, OnPeerLoss};
 use flags::{FLAGS, Flag};
 use peer::{Durability, Peer};
 use secrets::{Place, Secret, SecretPlaces, Secrets};
@@ -73,6 +74,8 @@ pub struct Config {
     pub tombstone_customer_limit: u64,
     /// `--tombstone-global-limit`: 0 is no limit
     pub tombstone_global_limit: u64,
+    /// `--limits-file`
+    pub limits_file: Option<PathBuf>,
     /// `--max-store-size`: 1 to 1 MiB
     pub max_store_size_bytes: usize,
     /// `--lock-timeout`: whole milliseconds, no longer than `max_lock_timeout`
@@ -110,6 +113,8 @@ pub struct Config {
     /// What an operator should hear at the start, one sentence each, without secrets.
     pub warnings: Vec<String>,
     given: GivenSecrets,
+    /// The limits without `limits_file`.
+    given_limits: Option<Limits>,
     places: SecretPlaces,
     /// Where the value of each flag came from, in the order of the table.
     origins: Vec<Origin>,
@@ -219,6 +224,7 @@ pub fn parse_or_help(args: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>
         config.take_argument(name, value.as_deref())?;
     }
     config.settle_secrets(env)?;
+    config.settle_limits()?;
     config.check_relations()?;
     config.collect_warnings();
     Ok(Parsed::Config(Box::new(config)))
@@ -250,6 +256,7 @@ impl Config {
             burst_size: 0,
             tombstone_customer_limit: 0,
             tombstone_global_limit: 0,
+            limits_file: None,
             max_store_size_bytes: 0,
             lock_timeout: Duration::ZERO,
             max_lock_timeout: Duration::ZERO,
@@ -269,6 +276,7 @@ impl Config {
             check_config: false,
             warnings: Vec::new(),
             given: GivenSecrets::default(),
+            given_limits: None,
             places: SecretPlaces::default(),
             origins: vec![Origin::Default; FLAGS.len()],
         }
@@ -453,10 +461,12 @@ impl Config {
         self.places.read()
     }
 
-    /// The files that [`Self::read_secrets_again`] reads.
+    /// The files that a reload reads.
     #[must_use]
-    pub fn secret_files(&self) -> Vec<&Path> {
-        self.places.files()
+    pub fn reloaded_files(&self) -> Vec<&Path> {
+        let mut files = self.places.files();
+        files.extend(self.limits_file.as_deref());
+        files
     }
 
     /// The part of the node. The rest is the shell's and the API's.

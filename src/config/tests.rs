@@ -487,3 +487,34 @@ fn the_report_names_every_flag_and_its_origin() {
         assert!(line.contains(value) && line.ends_with(&format!("# {origin}")), "{line}");
     }
 }
+
+#[test]
+fn limits_come_from_their_file_and_from_flags_where_it_is_silent() {
+    let directory = Directory::new("limits");
+    let file = directory.file("limits", "# Saturday\n\n rate-limit = 50\nmemory-limit=1M\n", 0o644);
+    let flags = ["--dev", "--rate-limit=7", "--burst-size=8", &format!("--limits-file={file}")];
+    let config = parse_in(&[("BBD_MEMORY_LIMIT", "2M")], &flags).unwrap();
+    let limits = config.limits();
+    assert_eq!((limits.rate_limit_per_second, limits.burst_size, limits.memory_limit_bytes), (50, 8, 1 << 20));
+    assert!(
+        config.report().lines().any(|line| line.starts_with("rate-limit ") && line.ends_with(&format!("# {file}")))
+    );
+    // What is taken out of the file is again as it was given.
+    directory.file("limits", "burst-size=9\n", 0o644);
+    let limits = config.read_limits_again().unwrap();
+    assert_eq!((limits.rate_limit_per_second, limits.burst_size, limits.memory_limit_bytes), (7, 9, 2 << 20));
+    for (text, said) in [
+        ("rate-limit=many", "line 1: --rate-limit: \"many\" is not allowed; allowed: "),
+        ("\nuds=/x", "line 2: \"uds\" cannot stand here; allowed: memory-limit, "),
+        ("rate-limit", "is not allowed"),
+    ] {
+        directory.file("limits", text, 0o644);
+        let error = config.read_limits_again().unwrap_err().to_string();
+        assert!(error.starts_with("--limits-file: \"") && error.contains(said), "{error}");
+    }
+    assert!(error_in(&[], &["--dev", "--limits-file=/no/such"]).contains("cannot be read"));
+    assert_eq!(
+        parse_in(&[], &["--dev"]).unwrap().read_limits_again().unwrap(),
+        parse_in(&[], &["--dev"]).unwrap().limits()
+    );
+}

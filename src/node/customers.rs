@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher as _;
+use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
@@ -38,6 +39,15 @@ struct Rate {
     burst_nanos: u64,
 }
 
+impl Rate {
+    /// None if there is no limit.
+    fn of(rate_per_second: u32, burst: u32) -> Option<Self> {
+        let nanos_per_token = 1_000_000_000 / u64::from(rate_per_second.max(1));
+        let rate = Self { nanos_per_token, burst_nanos: nanos_per_token * u64::from(burst.max(1)) };
+        (rate_per_second != 0).then_some(rate)
+    }
+}
+
 fn hash_id(keyed: SipHasher13, id: &str) -> u64 {
     let mut hasher = keyed;
     hasher.write(id.as_bytes());
@@ -57,15 +67,18 @@ pub(super) struct Customers {
 
 impl Customers {
     pub(super) fn new(hash_keys: [u64; 2], rate_per_second: u32, burst: u32) -> Self {
-        let nanos_per_token = 1_000_000_000 / u64::from(rate_per_second.max(1));
-        let rate = Rate { nanos_per_token, burst_nanos: nanos_per_token * u64::from(burst.max(1)) };
         Self {
             arena: Arena::new(),
             index: Index::new(INDEX_TABLES),
             hasher: SipHasher13::new_with_keys(hash_keys[0], hash_keys[1]),
-            rate: (rate_per_second != 0).then_some(rate),
+            rate: Rate::of(rate_per_second, burst),
             latest: 0,
         }
+    }
+
+    /// Another rate from now on. A bucket that was emptied at the old one is at most empty at the new one.
+    pub(super) fn set_rate(&mut self, rate_per_second: u32, burst: u32) {
+        self.rate = Rate::of(rate_per_second, burst);
     }
 
     pub(super) fn find(&self, id: &str) -> Option<u32> {
@@ -130,7 +143,7 @@ impl Customers {
     /// Milliseconds until the customer may ask again; `None` if it may ask now.
     pub(super) fn rate_wait_ms(&self, handle: u32, now: Instant) -> Option<u64> {
         let rate = self.rate?;
-        let used = self.arena.get(handle).full_at.since(now).as_nanos();
+        let used = self.arena.get(handle).full_at.since(now).as_nanos().min(u128::from(rate.burst_nanos));
         let over = (used + u128::from(rate.nanos_per_token)).checked_sub(u128::from(rate.burst_nanos))?;
         (over > 0).then(|| u64::try_from(over.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
@@ -139,7 +152,8 @@ impl Customers {
     pub(super) fn take_token(&mut self, handle: u32, now: Instant) {
         if let Some(rate) = self.rate {
             let customer = self.arena.get_mut(handle);
-            customer.full_at = customer.full_at.max(now) + std::time::Duration::from_nanos(rate.nanos_per_token);
+            let full_at = customer.full_at.max(now) + Duration::from_nanos(rate.nanos_per_token);
+            customer.full_at = full_at.min(now + Duration::from_nanos(rate.burst_nanos));
         }
     }
 
@@ -184,6 +198,23 @@ mod tests {
         assert_eq!(customers.rate_wait_ms(shop, at(1009)), Some(1));
         assert_eq!(customers.rate_wait_ms(shop, at(1010)), None);
         assert_eq!(customers.rate_wait_ms(shop, at(999_999)), None, "a bucket is never fuller than full");
+    }
+
+    #[test]
+    fn who_has_used_up_a_slow_rate_need_not_wait_for_it_at_a_fast_one() {
+        let mut customers = Customers::new([1, 2], 1, 100);
+        let shop = customers.find_or_make("shop").expect("there is room");
+        for _ in 0..100 {
+            customers.take_token(shop, at(1000));
+        }
+        assert_eq!(customers.rate_wait_ms(shop, at(1000)), Some(1000));
+        customers.set_rate(100, 10);
+        assert_eq!(customers.rate_wait_ms(shop, at(1000)), Some(10));
+        customers.set_rate(0, 10);
+        assert_eq!(customers.rate_wait_ms(shop, at(1000)), None);
+        customers.set_rate(100, 10);
+        customers.take_token(shop, at(1010));
+        assert_eq!(customers.rate_wait_ms(shop, at(1110)), None, "full after as long as it takes at this rate");
     }
 
     #[test]

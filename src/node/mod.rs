@@ -231,6 +231,18 @@ pub struct NodeConfig {
     pub peer: Option<PeerConfig>,
 }
 
+/// The limits that can be changed while a node runs; as in [`NodeConfig`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields of the same names say it")]
+pub struct Limits {
+    pub memory_limit_bytes: u64,
+    pub customer_memory_quota_bytes: u64,
+    pub rate_limit_per_second: u32,
+    pub burst_size: u32,
+    pub tombstone_customer_limit: u64,
+    pub tombstone_global_limit: u64,
+}
+
 impl Default for NodeConfig {
     /// The defaults of the flags (section 11 of the specification).
     fn default() -> Self {
@@ -468,6 +480,18 @@ pub struct Node {
 }
 
 impl Node {
+    /// Other limits from now on. What is there already stays, even if it is more than a new one allows.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let config = &mut self.config;
+        config.memory_limit_bytes = limits.memory_limit_bytes;
+        config.customer_memory_quota_bytes = limits.customer_memory_quota_bytes;
+        config.rate_limit_per_second = limits.rate_limit_per_second;
+        config.burst_size = limits.burst_size;
+        config.tombstone_customer_limit = limits.tombstone_customer_limit;
+        config.tombstone_global_limit = limits.tombstone_global_limit;
+        self.customers.set_rate(limits.rate_limit_per_second, limits.burst_size);
+    }
+
     /// An empty node.
     #[must_use]
     pub fn new(config: NodeConfig, mut entropy: Box<dyn Entropy>, now: Now) -> Self {

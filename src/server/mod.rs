@@ -128,7 +128,6 @@ struct Fixed {
     room: Room,
     host_id: String,
     site: String,
-    memory_limit_bytes: u64,
     warnings: Vec<String>,
 }
 
@@ -240,7 +239,6 @@ impl Server {
             room,
             host_id: config.host_id.clone(),
             site: config.site.clone(),
-            memory_limit_bytes: config.memory_limit_bytes,
             warnings: config.warnings.clone(),
         };
         let mut server = Self {

@@ -1,4 +1,4 @@
-//! The reload: keys and token are read again while everything goes on. Owns when a new key is first used.
+//! The reload: keys, token and limits are read again while everything goes on. Owns when a new key is first used.
 //!
 //! Of two nodes, one is always reloaded first, and the store ids that it makes must open at the other one too. So a key that a reload
 //! brings opens ids at once, and makes them a little later: by then the other node is reloaded as well.
@@ -6,6 +6,7 @@
 use super::Server;
 use super::limits::NEW_KEY_WAIT;
 use crate::log::{LogEvent, Value};
+use crate::node::Limits;
 use crate::store_id::MasterKey;
 use crate::time::{Instant, Now};
 
@@ -30,10 +31,11 @@ impl KnownKeys {
 }
 
 impl Server {
-    /// Reads the files with keys and token again. Any that cannot be read or used changes nothing.
+    /// Reads the files with keys, token and limits again. Any that cannot be read or used changes nothing.
     pub(super) fn reload(&mut self, now: Now) {
-        let secrets = match self.config.read_secrets_again() {
-            Ok(secrets) => secrets,
+        let read = self.config.read_secrets_again().and_then(|secrets| Ok((secrets, self.config.read_limits_again()?)));
+        let (secrets, limits) = match read {
+            Ok(read) => read,
             Err(error) => {
                 return self.log.event(now, LogEvent::ReloadFailed, &[("error", Value::Text(&error.to_string()))]);
             }
@@ -61,6 +63,23 @@ impl Server {
         {
             self.log.event(now, LogEvent::InternalTokenReloaded, &[]);
         }
+        if limits != self.config.limits() {
+            self.use_limits(now, limits);
+        }
+    }
+
+    fn use_limits(&mut self, now: Now, limits: Limits) {
+        self.config.set_limits(limits);
+        self.node.set_limits(limits);
+        let fields = [
+            ("memory_limit", Value::Number(limits.memory_limit_bytes)),
+            ("customer_memory_quota", Value::Number(limits.customer_memory_quota_bytes)),
+            ("rate_limit", Value::Number(limits.rate_limit_per_second.into())),
+            ("burst_size", Value::Number(limits.burst_size.into())),
+            ("tombstone_customer_limit", Value::Number(limits.tombstone_customer_limit)),
+            ("tombstone_global_limit", Value::Number(limits.tombstone_global_limit)),
+        ];
+        self.log.event(now, LogEvent::LimitsReloaded, &fields);
     }
 
     /// Makes store ids with the key that has waited long enough.

@@ -77,7 +77,7 @@ impl Needs {
 fn restrict_files(config: &Config) -> Result<RulesetStatus, RulesetError> {
     let needs = Needs::of(config);
     let mut readable: Vec<PathBuf> = vec![NULL_DEVICE.into(), OWN_PROCESS.into()];
-    readable.extend(config.secret_files().iter().flat_map(|path| folders_of(path)));
+    readable.extend(config.reloaded_files().iter().flat_map(|path| folders_of(path)));
     if needs.resolver {
         readable.extend(RESOLVER_FOLDERS.map(PathBuf::from));
     }

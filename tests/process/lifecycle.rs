@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use crate::support::{Connection, Daemon, PATIENCE, TempDir};
 
 const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 const PUT: &[u8] = b"PUT /api/v1/named/s HTTP/1.1\r\nHost: a\r\nX-Customer-ID: c\r\nContent-Length: 4\r\n\r\nbody";
 
 /// Runs a daemon that must refuse to start: its exit status and what it says.
@@ -290,6 +291,35 @@ fn a_reload_changes_the_keys_and_a_bad_file_changes_nothing() {
     assert!(log.contains("store_keys_reloaded current=b added=b removed=\"\""), "{log}");
     assert!(log.contains("store_keys_reloaded current=b added=\"\" removed=a"), "{log}");
     assert!(!log.contains("2222"), "no secrets: {log}");
+}
+
+#[test]
+fn a_reload_changes_the_limits() {
+    let dir = TempDir::new();
+    let limits = dir.path().join("limits");
+    fs::write(&limits, "rate-limit=1\nburst-size=1\n").unwrap();
+    let daemon = Daemon::start_in(dir, |command| {
+        command.arg("--limits-file").arg(&limits);
+    });
+    let status = || daemon.ask(PUT).status;
+    assert_eq!((status(), status()), (201, 429));
+    let reload = |text: &str, event: &str| {
+        fs::write(&limits, text).unwrap();
+        daemon.signal(Signal::HUP);
+        let deadline = Instant::now() + PATIENCE;
+        while !daemon.log().contains(event) {
+            assert!(Instant::now() < deadline, "no {event}: {}", daemon.log());
+            sleep(Duration::from_millis(5));
+        }
+    };
+    reload("rate-limit=0\nmemory-limit=1\n", "limits_reloaded memory_limit=1 ");
+    // What is there stays and may be replaced; more than there is, is refused.
+    assert_eq!((status(), status()), (200, 200));
+    let another = String::from_utf8(PUT.to_vec()).unwrap().replace("/named/s", "/named/another");
+    assert_eq!(daemon.ask(another.as_bytes()).status, 507);
+    assert!(String::from_utf8(daemon.ask(METRICS).body).unwrap().contains("\nbbd_memory_limit_bytes 1\n"));
+    reload("rate-limit=no\n", "reload_failed");
+    assert_eq!(daemon.ask(another.as_bytes()).status, 507, "nothing has changed");
 }
 
 #[test]
