@@ -6,29 +6,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
+use bigbunny::peer::link::{Dialler, VERSION};
+
 use crate::history::{Clients, check_at_rest, converge, settle};
 use crate::site::{Name, Site, epoch, figure, ms};
+use crate::test_peer::identity;
+
+/// Where a hello has its version: behind the magic.
+const VERSION_AT: usize = 8;
 
 /// What they send: garbage, a length of 4 GiB, another version, a wrong token, and the beginnings of a request.
 fn sayings() -> Vec<Vec<u8>> {
     let hello = |version: u8| {
-        let mut body = b"bbd link".to_vec();
-        body.push(version);
-        body.extend(b"\x05\0\0\0local\x01\0\0\0b");
-        body.extend([7; 8 + 32]);
+        let (_, mut body) = Dialler::new(&identity("b", "a"), b"another token", [7; 32]);
+        body[VERSION_AT] = version;
         let mut bytes =
             format!("POST /internal/hello HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
         bytes.extend(body);
         bytes
     };
-    let mut wrong_token = hello(1);
+    let mut wrong_token = hello(VERSION);
     wrong_token.extend(b"POST /internal/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 32\r\n\r\n");
     wrong_token.extend([1; 32]);
     vec![
         b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 a client of another protocol".to_vec(),
         b"POST /internal/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4294967296\r\n\r\n".to_vec(),
         b"POST /internal/replicate HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789".to_vec(),
-        hello(2),
+        hello(VERSION + 1),
         wrong_token,
         b"POST /internal/hello HTTP/1.1\r\n".to_vec(),
         Vec::new(),
@@ -101,7 +105,7 @@ fn a_peer_of_another_epoch() {
 
     use crate::pair::{put, read};
     use crate::site::{QUICK, await_role, role};
-    use crate::test_peer::{Line, clock_ns, identity};
+    use crate::test_peer::{Line, clock_ns};
 
     let site = Site::on_loopback(&QUICK);
     let a = site.start(Name::A);
