@@ -83,7 +83,7 @@ const fn row(
 
 /// The table, in the order of [`LogEvent`].
 #[rustfmt::skip]
-pub static EVENTS: [EventRow; 47] = [
+pub static EVENTS: [EventRow; 48] = [
     row(LogEvent::Started, Level::Info, "started", &["version", "host_id", "site", "uds", "role", "pid", "seccomp", "landlock"],
         "The daemon serves from here on."),
     row(LogEvent::Configuration, Level::Warn, "configuration", &["warning"],
