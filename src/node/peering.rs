@@ -318,8 +318,6 @@ impl Node {
         let peering = self.peer();
         peering.link_up = true;
         peering.begin_is_safe = false;
-        // Since the last acknowledgement the clocks may have drifted apart; nothing is sent before there is another.
-        peering.clock_samples = [None; 2];
         peering.next_heartbeat = now.monotonic;
         peering.backlog.rewind();
         self.note_incarnation(now, incarnation, outbox);
@@ -561,7 +559,6 @@ impl Node {
         peering.lease_until = Instant::ZERO;
         peering.alone_by_order = false;
         peering.next_heartbeat = now.monotonic;
-        peering.clock_samples = [None; 2];
         peering.handover_until = None;
         self.enter_role(now, Role::Primary, outbox);
         outbox.event(Event::Promoted { epoch, why });

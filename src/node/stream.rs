@@ -267,7 +267,11 @@ impl Node {
             let until = sent + Duration::from_millis(peering.config.lease_ms);
             peering.lease_until = peering.lease_until.max(until);
         }
-        note_clock(peering, now, sent_at_ns);
+        // One that was on its way for longer than a lease says little of the clocks: this node was stopped, or the connection.
+        let is_prompt = now.monotonic.as_nanos() - heartbeat_sent_at_ns <= peering.config.lease_ms * 1_000_000;
+        if heartbeat_sent_at_ns > 0 && is_prompt {
+            note_clock(peering, now, sent_at_ns);
+        }
         if planted::is(Bug::AgeNotSent) && heartbeat_sent_at_ns > 0 {
             note_clock(peering, Now { monotonic: Instant::from_nanos(heartbeat_sent_at_ns), ..now }, sent_at_ns);
         }
@@ -421,18 +425,21 @@ fn note_clock(peering: &mut Peering, now: Now, sent_at_ns: u64) {
         }
         Some((since, best)) => {
             let older = before.map_or(i64::MIN, |(since, best)| drifted(best, now.monotonic.since(since)));
-            *before = Some((*since, older.max(*best)));
+            let fresh = Duration::from_millis(2 * CLOCK_SAMPLE_MS);
+            let newer = drifted(*best, now.monotonic.since(*since).saturating_sub(fresh));
+            *before = Some((*since, older.max(newer)));
             *current = Some((now.monotonic, offset));
         }
         None => *current = Some((now.monotonic, offset)),
     }
 }
 
-/// By how much the follower's clock shows more, at least; nothing as long as it has acknowledged nothing.
+/// By how much the follower's clock shows more, at least; nothing if it has acknowledged nothing for a lease: heartbeats go on, and
+/// the answer to one brings the next.
 fn clock_offset(peering: &Peering, now: Now) -> Option<i64> {
-    let fresh = Duration::from_millis(2 * CLOCK_SAMPLE_MS);
-    let samples = peering.clock_samples.iter().flatten();
-    samples.map(|&(since, best)| drifted(best, now.monotonic.since(since).saturating_sub(fresh))).max()
+    let (since, _) = peering.clock_samples[0]?;
+    let is_fresh = now.monotonic.since(since) <= Duration::from_millis(peering.config.lease_ms);
+    is_fresh.then(|| peering.clock_samples.iter().flatten().map(|&(_, best)| best).max()).flatten()
 }
 
 /// What is left of an offset after so long.
@@ -470,11 +477,12 @@ mod tests {
         // The follower's clock shows 5 s more, and an acknowledgement takes 10 ms.
         note_clock(&mut peering, at(1010), 6_000_000_000);
         assert_eq!(offset_at(&peering, 1010), 4990);
+        assert_eq!(clock_offset(&peering, at(9000)), None, "there is nothing of late");
         // Then the connection stalls, and what was said in twelve seconds arrives within two.
         for number in 0..20 {
             note_clock(&mut peering, at(13_010 + 100 * number), (6200 + 100 * number) * 1_000_000);
         }
-        assert_eq!(offset_at(&peering, 15_000), 4990 - 13_000 / 50);
+        assert_eq!(offset_at(&peering, 15_000), 4990 - 10_000 / 50);
         // The next one that is quick is better.
         note_clock(&mut peering, at(15_010), 20_000_000_000);
         assert_eq!(offset_at(&peering, 15_010), 4990);
