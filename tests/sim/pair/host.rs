@@ -169,10 +169,22 @@ pub(crate) struct Host {
     pub(crate) knows_of_data: bool,
     /// The peer's life that it heard that of.
     pub(crate) knows_from: u64,
+    /// The lives of the other node that this life has heard, the newest last.
+    pub(crate) peers: Vec<u64>,
     /// By its own clock: when it had the last heartbeat that counted.
     pub(crate) heartbeat_at: Option<Instant>,
     /// By its own clock: until when each customer's bucket is not full, as far as its answers tell.
     pub(crate) buckets: BTreeMap<usize, Instant>,
+}
+
+impl Host {
+    /// It hears a life of the other node. Says whether that is the newest: whatever older ones say late means nothing.
+    pub(crate) fn hears(&mut self, incarnation: u64) -> bool {
+        if !self.peers.contains(&incarnation) {
+            self.peers.push(incarnation);
+        }
+        self.peers.last() == Some(&incarnation)
+    }
 }
 
 /// What two nodes must have in common: the digest of everything but deadlines, with and without locks.

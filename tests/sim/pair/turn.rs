@@ -22,6 +22,17 @@ impl World {
         let turn_ns = if self.healed { HEALED_TURN_NS } else { self.profile.turn_ns[place] };
         self.tell(|world| world.describe(place, &arrival));
         let host = &mut self.hosts[place];
+        let is_newest = match &arrival {
+            Arrival::PeerUp { incarnation, .. } | Arrival::Message { from: incarnation, .. } => {
+                host.hears(*incarnation)
+            }
+            Arrival::Request(_)
+            | Arrival::Closed(_)
+            | Arrival::PeerDown
+            | Arrival::PeerRefused
+            | Arrival::Promote { .. }
+            | Arrival::Timeout => true,
+        };
         let now = host.clock.read(self.now);
         let node = host.node.as_mut().expect("only what lives is told");
         let before = node.status();
@@ -91,7 +102,7 @@ impl World {
                     if epoch < before.epoch {
                         self.coverage.met(Met::StaleEpochHeard);
                     }
-                    if let Some(branch) = self.ledger.find(epoch, *from) {
+                    if is_newest && let Some(branch) = self.ledger.find(epoch, *from) {
                         self.ledger.branches[branch].was_heard = true;
                     }
                 }

@@ -122,6 +122,7 @@ impl World {
             lease_until: Instant::ZERO,
             knows_of_data: false,
             knows_from: 0,
+            peers: Vec::new(),
             heartbeat_at: None,
             buckets: BTreeMap::new(),
         };
@@ -283,6 +284,7 @@ impl World {
         host.stopping = None;
         host.lease_until = Instant::ZERO;
         host.knows_of_data = false;
+        host.peers.clear();
         host.heartbeat_at = None;
         host.buckets.clear();
         let life = host.life;
