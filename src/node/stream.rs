@@ -427,7 +427,7 @@ fn note_clock(peering: &mut Peering, now: Now, sent_at_ns: u64) {
             let older = before.map_or(i64::MIN, |(since, best)| drifted(best, now.monotonic.since(since)));
             let fresh = Duration::from_millis(2 * CLOCK_SAMPLE_MS);
             let newer = drifted(*best, now.monotonic.since(*since).saturating_sub(fresh));
-            *before = Some((*since, older.max(newer)));
+            *before = Some((now.monotonic, older.max(newer)));
             *current = Some((now.monotonic, offset));
         }
         None => *current = Some((now.monotonic, offset)),
@@ -482,7 +482,7 @@ mod tests {
         for number in 0..20 {
             note_clock(&mut peering, at(13_010 + 100 * number), (6200 + 100 * number) * 1_000_000);
         }
-        assert_eq!(offset_at(&peering, 15_000), 4990 - 10_000 / 50);
+        assert_eq!(offset_at(&peering, 15_000), 4990 - 11_000 / 50);
         // The next one that is quick is better.
         note_clock(&mut peering, at(15_010), 20_000_000_000);
         assert_eq!(offset_at(&peering, 15_010), 4990);
