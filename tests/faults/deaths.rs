@@ -24,10 +24,13 @@ fn kill_9_of_the_primary() {
     let (a, b) = site.start_both();
     let clients = Clients::start(&a, &b);
     sleep(SOME_TIME);
+    let killed = Instant::now();
     let dir = kill(a);
-    let promoted = await_role(&b, "PRIMARY");
+    await_role(&b, "PRIMARY");
+    let promoted = killed.elapsed();
     let a = site.start_in(dir, Name::A);
-    let joined = await_role(&a, "SECONDARY");
+    await_role(&a, "SECONDARY");
+    let joined = killed.elapsed();
     sleep(SOME_TIME);
     let history = clients.stop();
     converge(&a, &b);
