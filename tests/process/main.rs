@@ -9,6 +9,7 @@ mod examples;
 mod http_profile;
 mod install;
 mod lifecycle;
+mod limits;
 mod manual;
 mod metrics;
 mod monitoring;
