@@ -17,7 +17,7 @@ macro_rules! met {
 met! {
     CutBoth, CutOneWay, Flap, Reset, HalfOpen, Crash, Vanish, CrashBoth, Pause, Promote, Force, GracefulStop,
     WallStep, MidPause, Reboot, LateMessage, RefusedConnection, StalledMessages, TailDelay,
-    FoundedAlone, FoundedTogether, PromotedBySilence, PromotedByRefusals, PromotedByRestart, PromotedByLostMemory,
+    FoundedAlone, FoundedTogether, PromotedBySilence, PromotedByRefusals, PromotedByRestart,
     PromotedByOrder, Outbid, PromotedAfterNoAnswer, PromotedByHandover, HandoverAborted, HandoverRefused, SteppedDown,
     TwoPrimaries, SamePrimaryEpoch, BothSecondary, ChangesLost, SnapshotBegun, SnapshotCut, BacklogOverflow, InStepAgain,
     StaleEpochHeard, LockWindowHit, CompletedAfterHandover, CommitRefusedAfterFailover,
