@@ -25,7 +25,7 @@ use std::time::Instant as RealInstant;
 use world::World;
 
 /// Seeds of an ordinary test run.
-const ORDINARY_SEEDS: u64 = 60;
+const ORDINARY_SEEDS: u64 = 300;
 /// From so many seeds on every fault and rare state must have occurred.
 const SEEDS_FOR_COVERAGE: u64 = 2000;
 
