@@ -18,7 +18,7 @@ pub struct JsonError {
     pub what: &'static str,
 }
 
-/// One value. What stands inside of an array is read by [`Array::items`]; nothing here reads objects inside of objects.
+/// One value. What stands inside of an array is read by [`Array::items`], inside of an object by [`Object::members`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// `null`
@@ -34,7 +34,7 @@ pub enum Value<'a> {
     /// An array, its syntax already checked.
     Array(Array<'a>),
     /// An object, its syntax already checked.
-    Object,
+    Object(Object<'a>),
 }
 
 /// An array whose syntax has been checked.
@@ -63,6 +63,42 @@ impl<'a> Array<'a> {
             Some(item)
         })
     }
+}
+
+/// An object whose syntax has been checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object<'a> {
+    /// From brace to brace.
+    text: &'a str,
+    depth: u32,
+}
+
+impl<'a> Object<'a> {
+    /// Its members, in order; a key that stands twice is there twice.
+    #[must_use]
+    pub fn members(self) -> Vec<(Cow<'a, str>, Value<'a>)> {
+        let mut members = Vec::new();
+        // The syntax was checked when the object was met, so that this cannot fail.
+        let _ = Reader { text: self.text, at: 0 }.object(self.depth + 1, &mut |key, value| members.push((key, value)));
+        members
+    }
+}
+
+/// Reads a text that must be one value of any kind.
+///
+/// # Errors
+/// The text is not UTF-8, or not JSON, or something follows it.
+pub fn read_value(text: &[u8]) -> Result<Value<'_>, JsonError> {
+    let text =
+        std::str::from_utf8(text).map_err(|error| JsonError { at: error.valid_up_to(), what: "it is not UTF-8" })?;
+    let mut reader = Reader { text, at: 0 };
+    reader.skip_white();
+    let value = reader.value(MAX_DEPTH)?;
+    reader.skip_white();
+    if reader.at < text.len() {
+        return Err(reader.error("something follows it"));
+    }
+    Ok(value)
 }
 
 /// Reads a text that must be one object, and hands out its members in order.
@@ -155,7 +191,7 @@ pub fn counter_update(body: &[u8]) -> Result<i64, CounterBodyError> {
     match value {
         Some(Value::Integer(value)) => Ok(value),
         Some(
-            Value::Null | Value::Bool(_) | Value::OtherNumber | Value::String(_) | Value::Array(_) | Value::Object,
+            Value::Null | Value::Bool(_) | Value::OtherNumber | Value::String(_) | Value::Array(_) | Value::Object(_),
         ) => Err(CounterBodyError::Bad(CounterBodyMistake::NotAnInteger)),
         None => Err(CounterBodyError::Bad(CounterBodyMistake::Missing)),
     }
@@ -195,8 +231,9 @@ impl<'a> Reader<'a> {
     fn value(&mut self, depth: u32) -> Result<Value<'a>, JsonError> {
         match self.peek() {
             Some(b'{') => {
+                let start = self.at;
                 self.object(depth, &mut |_, _| ())?;
-                Ok(Value::Object)
+                Ok(Value::Object(Object { text: &self.text[start..self.at], depth: depth - 1 }))
             }
             Some(b'[') => self.array(depth).map(Value::Array),
             Some(b'"') => self.string().map(Value::String),

@@ -13,6 +13,8 @@
 //! | [`http`] | bytes to requests and answers to bytes, strictly after RFC 9112, as functions of slices |
 //! | [`api`] | requests to operations and back: the tables of endpoints, headers and errors |
 //! | [`peer`] | what two nodes say to each other, and the sealed link that carries it |
+//! | [`kv`] | the cluster map: its requests, its state, one node's copy of it |
+//! | [`raft`] | what nodes of the cluster map agree on, around the crate noraft |
 //! | [`store_id`] | sealing and opening store ids |
 //! | [`wheel`], [`time`], [`wire`], [`json`] | timers, the two clocks, our byte formats, JSON |
 //! | [`metrics`], [`status`], [`log`] | what an operator sees: the table of metrics, `/status`, the log |
@@ -65,11 +67,13 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod json;
+pub mod kv;
 pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod peer;
 pub mod planted;
+pub mod raft;
 pub mod server;
 pub mod status;
 pub mod store_id;

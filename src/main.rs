@@ -69,11 +69,16 @@ fn daemon(args: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>) -> u8 {
         }
         return ended(cli::print(config.report().as_bytes()));
     }
-    match server::run(config) {
-        Ok(()) => Exit::Done.status(),
-        Err(error) => {
-            cli::tell(&format!("bbd: {error}"));
-            RUNTIME_FAILURE
+    let failed = |error: &dyn std::fmt::Display| {
+        cli::tell(&format!("bbd: {error}"));
+        RUNTIME_FAILURE
+    };
+    let ended = match &config.map {
+        None => server::run(config).map_err(|error| failed(&error)),
+        Some(map) if !config.serves_sessions() => {
+            server::map::run(map, &config.warnings).map_err(|error| failed(&error))
         }
-    }
+        Some(_) => server::run_both(config).map_err(|error| failed(&error)),
+    };
+    ended.map_or_else(|status| status, |()| Exit::Done.status())
 }

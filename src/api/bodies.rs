@@ -86,7 +86,7 @@ fn read_strictly<'a, const N: usize>(
 fn integer(key: &str, value: &Value<'_>) -> Result<i64, ApiError> {
     match value {
         Value::Integer(number) => Ok(*number),
-        Value::Null | Value::Bool(_) | Value::OtherNumber | Value::String(_) | Value::Array(_) | Value::Object => {
+        Value::Null | Value::Bool(_) | Value::OtherNumber | Value::String(_) | Value::Array(_) | Value::Object(_) => {
             Err(ApiError::naming("the value of", key, "must be an integer of 64 bits"))
         }
     }
@@ -193,7 +193,7 @@ pub(super) fn read_named_step(body: &[u8]) -> Result<NamedStep, ApiError> {
             | Value::OtherNumber
             | Value::String(_)
             | Value::Array(_)
-            | Value::Object,
+            | Value::Object(_),
         ) => return Err(ApiError::bad_request("the value of `bound` must be \"clamp\" or \"reject\"")),
     };
     Ok(NamedStep { delta, reject_at_bound, make: CounterToMake { counter, ttl_ms } })

@@ -143,7 +143,9 @@ fn read_field<'b>(fields: &mut Fields<'b>, field: Field, value: &'b [u8], settin
         | Field::TransferEncoding
         | Field::Connection
         | Field::Expect
-        | Field::CustomerId => {}
+        | Field::CustomerId
+        | Field::Authorization
+        | Field::Accept => {}
     }
     Ok(())
 }

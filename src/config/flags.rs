@@ -524,6 +524,68 @@ pub const FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "bind-addr",
+        value_name: Some("[HOST:]PORT"),
+        default_words: "no cluster map",
+        help: "Serve the cluster map here over TCP; alone, unless --uds, --uds-for, --peers or --dev is set too",
+        set: |config, value| put(&mut config.bind_addr, values::tcp_address(value).map(Some)),
+        show: |config| show_address(config.bind_addr.as_ref()),
+        ..PLAIN
+    },
+    Flag {
+        name: "advertise-addr",
+        value_name: Some("HOST:PORT"),
+        default_words: "--bind-addr",
+        help: "Where the other nodes of the cluster map reach this one",
+        set: |config, value| put(&mut config.advertise_addr, values::tcp_address(value).map(Some)),
+        show: |config| show_address(config.advertise_addr.as_ref()),
+        ..PLAIN
+    },
+    Flag {
+        name: "data-dir",
+        value_name: Some("DIR"),
+        default_words: "$STATE_DIRECTORY, else ./bbd-data/PORT",
+        help: "The folder with the cluster map's log and snapshots; one for each node",
+        set: |config, value| put(&mut config.data_dir, values::path(value).map(Some)),
+        show: |config| show_path(config.data_dir.as_deref()),
+        ..PLAIN
+    },
+    Flag {
+        name: "kv-memory-limit",
+        value_name: Some("SIZE"),
+        default: Some("256M"),
+        help: "The most that keys and values of the cluster map take, about; 0 is no limit",
+        set: |config, value| put(&mut config.kv_memory_limit_bytes, values::size(value, 0..=u64::MAX)),
+        show: |config| values::show_size(config.kv_memory_limit_bytes),
+        ..PLAIN
+    },
+    Flag {
+        name: "client-token",
+        value_name: Some("TOKEN"),
+        default_words: "none",
+        help: "What users of the cluster map send: Authorization: Bearer TOKEN",
+        is_secret: true,
+        set: |config, value| put(&mut config.given.client_token, secret(value)),
+        show: |config| if config.client_token.is_some() { "(set)" } else { "" }.to_owned(),
+        ..PLAIN
+    },
+    Flag {
+        name: "client-token-file",
+        value_name: Some("FILE"),
+        default_words: "none",
+        help: "The same from a file of mode 0600 or stricter",
+        set: |config, value| put(&mut config.given.client_token_file, values::path(value).map(Some)),
+        show: |config| show_path(config.given.client_token_file.as_deref()),
+        ..PLAIN
+    },
+    Flag {
+        name: "insecure",
+        help: "Let --bind-addr be an address that others reach, without tokens",
+        set: |config, value| put(&mut config.insecure, values::switch(value)),
+        show: |config| config.insecure.to_string(),
+        ..PLAIN
+    },
+    Flag {
         name: "check-config",
         help: "Validate everything, print the result without secrets, and exit",
         set: |config, value| put(&mut config.check_config, values::switch(value)),
@@ -560,6 +622,10 @@ fn customer_socket(value: &OsStr) -> Result<CustomerSocket, Allowed> {
     let (customer, path) = values::text(value)?.split_once('=').ok_or_else(allowed)?;
     let customer = values::customer(customer).map_err(|_| allowed())?;
     Ok(CustomerSocket { customer, path: values::socket_path(OsStr::new(path))? })
+}
+
+fn show_address(address: Option<&values::HostPort>) -> String {
+    address.map_or_else(String::new, ToString::to_string)
 }
 
 fn show_path(path: Option<&std::path::Path>) -> String {

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod flags;
 pub mod limits;
+pub mod map;
 pub mod peer;
 pub mod secrets;
 pub mod values;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::log;
 use crate::node::{Limits, NodeConfig, OnPeerLoss};
 use flags::{FLAGS, Flag};
+use map::MapConfig;
 use peer::{Durability, Peer};
 use secrets::{Place, Secret, SecretPlaces, Secrets};
 use values::HostPort;
@@ -108,6 +110,20 @@ pub struct Config {
     pub metrics_listen_any: bool,
     /// `--no-sandbox`
     pub no_sandbox: bool,
+    /// `--bind-addr`: where the cluster map is served, if it is
+    pub bind_addr: Option<HostPort>,
+    /// `--advertise-addr`
+    pub advertise_addr: Option<HostPort>,
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--kv-memory-limit`: 0 is no limit
+    pub kv_memory_limit_bytes: u64,
+    /// `--client-token` or its file
+    pub client_token: Option<Secret>,
+    /// `--insecure`
+    pub insecure: bool,
+    /// What comes of these six
+    pub map: Option<MapConfig>,
     /// `--check-config`: print [`Config::report`] and exit
     pub check_config: bool,
     /// What an operator should hear at the start, one sentence each, without secrets.
@@ -136,6 +152,8 @@ struct GivenSecrets {
     store_keys_file: Option<PathBuf>,
     internal_token: Option<Secret>,
     internal_token_file: Option<PathBuf>,
+    client_token: Option<Secret>,
+    client_token_file: Option<PathBuf>,
 }
 
 /// Where a value came from; a later one counts more.
@@ -227,6 +245,7 @@ pub fn parse_or_help(args: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>
     config.settle_limits()?;
     config.check_relations()?;
     config.collect_warnings();
+    config.settle_map(env("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from))?;
     Ok(Parsed::Config(Box::new(config)))
 }
 
@@ -273,6 +292,13 @@ impl Config {
             metrics_listen: None,
             metrics_listen_any: false,
             no_sandbox: false,
+            bind_addr: None,
+            advertise_addr: None,
+            data_dir: None,
+            kv_memory_limit_bytes: 0,
+            client_token: None,
+            insecure: false,
+            map: None,
             check_config: false,
             warnings: Vec::new(),
             given: GivenSecrets::default(),
@@ -343,7 +369,14 @@ impl Config {
         self.places.internal_token = self
             .settle_pair(("internal-token", token_given), ("internal-token-file", token_file))?
             .or_else(|| credential("internal-token"));
+        let client_given = self.given.client_token.clone().map(|secret| Place::Given("client-token", secret));
+        let client_file = self.given.client_token_file.clone().map(|path| Place::File("client-token-file", path));
+        let client_token = self
+            .settle_pair(("client-token", client_given), ("client-token-file", client_file))?
+            .or_else(|| credential("client-token"));
+        self.client_token = client_token.map(|place| place.read_token()).transpose()?;
         self.places.dev = self.dev;
+        self.places.needs_store_keys = self.serves_sessions();
         self.secrets = self.places.read()?;
         let dev = self.dev.then(|| "--dev".to_owned());
         let keys_elsewhere = self.places.store_keys.as_ref().map_or(dev.clone(), Place::file);

@@ -94,6 +94,19 @@ impl Place {
         }
     }
 
+    /// The text, which must be a token.
+    pub(super) fn read_token(&self) -> Result<Secret, ConfigError> {
+        let token = self.read()?;
+        let length = token.expose().len();
+        if (1..=MAX_TOKEN_BYTES).contains(&length) && !token.expose().contains(char::is_control) {
+            return Ok(token);
+        }
+        Err(ConfigError::new(format!(
+            "{}: not a token; allowed: 1 to {MAX_TOKEN_BYTES} bytes of text on one line",
+            self.name()
+        )))
+    }
+
     /// The text, without the white space around it: files end in a newline.
     fn read(&self) -> Result<Secret, ConfigError> {
         let text = match self {
@@ -113,6 +126,8 @@ impl Place {
 pub(super) struct SecretPlaces {
     /// The fixed keys are allowed where no others are given.
     pub(super) dev: bool,
+    /// Sessions are served, which takes store keys.
+    pub(super) needs_store_keys: bool,
     /// The store keys.
     pub(super) store_keys: Option<Place>,
     /// The key for new ids; `None`: the greatest id.
@@ -151,6 +166,9 @@ impl SecretPlaces {
             if self.dev {
                 return Ok(vec![MasterKey::dev()]);
             }
+            if !self.needs_store_keys {
+                return Ok(Vec::new());
+            }
             return Err(ConfigError::new(
                 "no store keys: set --store-keys-file or --store-keys, BBD_STORE_KEYS, or the credential store-keys; \
                  `bbd keygen` makes a key, and --dev has a fixed one for trying things out",
@@ -173,15 +191,7 @@ impl SecretPlaces {
         let Some(place) = &self.internal_token else {
             return Ok(self.dev.then(|| Secret::new(DEV_INTERNAL_TOKEN.to_owned())));
         };
-        let token = place.read()?;
-        let length = token.expose().len();
-        if (1..=MAX_TOKEN_BYTES).contains(&length) && !token.expose().contains(char::is_control) {
-            return Ok(Some(token));
-        }
-        Err(ConfigError::new(format!(
-            "{}: not a token; allowed: 1 to {MAX_TOKEN_BYTES} bytes of text on one line",
-            place.name()
-        )))
+        place.read_token().map(Some)
     }
 }
 

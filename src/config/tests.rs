@@ -113,6 +113,11 @@ fn every_flag_refuses_nonsense_by_name() {
         ("internal-token", "token"),
         ("internal-token-file", "/nonexistent/token"),
         ("routing-secret", "secret"),
+        ("bind-addr", "127.0.0.1:9000"),
+        ("advertise-addr", "10.0.0.1:9000"),
+        ("data-dir", "/nonexistent/data"),
+        ("client-token", "token"),
+        ("client-token-file", "/nonexistent/token"),
         ("log-level", "debug"),
         ("log-format", "json"),
     ]);
@@ -121,7 +126,8 @@ fn every_flag_refuses_nonsense_by_name() {
         "host-id" => ["-1", "1e9", "99999999999999999999999"].contains(&value),
         "site" => ["-1", "1e9"].contains(&value),
         "uds" => !value.is_empty() && value.len() < 100,
-        "internal-token" => !value.trim().is_empty() && value.len() < 100,
+        "data-dir" => !value.is_empty(),
+        "internal-token" | "client-token" => !value.trim().is_empty() && value.len() < 100,
         "routing-secret" => !value.is_empty(),
         _ => false,
     };
@@ -169,7 +175,7 @@ fn values_that_are_no_text_are_refused_by_name() {
     use std::os::unix::ffi::OsStringExt;
     for flag in FLAGS {
         // Paths may be any bytes.
-        if flag.name == "uds" || flag.name.ends_with("-file") {
+        if ["uds", "data-dir"].contains(&flag.name) || flag.name.ends_with("-file") {
             continue;
         }
         let mut argument = format!("--{}=", flag.name).into_bytes();

@@ -1,6 +1,6 @@
 //! The header fields that mean something here, in one table: one pass over a head sorts every line into it.
 
-/// A header field that somebody reads. All but `Connection` are singletons: a second line of one is an error.
+/// A header field that somebody reads. All but `Connection` and `Accept` are singletons: a second line of one is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Field {
@@ -44,6 +44,10 @@ pub enum Field {
     Durability,
     /// `BigBunny-Read`
     Read,
+    /// `Authorization`
+    Authorization,
+    /// `Accept`
+    Accept,
 }
 
 impl Field {
@@ -81,7 +85,7 @@ fn is_named(token: &[u8], name: &[u8]) -> bool {
 }
 
 /// Every field and its name, in the order of the enum.
-const FIELDS: [(Field, &str); 20] = [
+const FIELDS: [(Field, &str); 22] = [
     (Field::Host, "Host"),
     (Field::ContentLength, "Content-Length"),
     (Field::TransferEncoding, "Transfer-Encoding"),
@@ -102,6 +106,8 @@ const FIELDS: [(Field, &str); 20] = [
     (Field::IdempotencyKey, "Idempotency-Key"),
     (Field::Durability, "BigBunny-Durability"),
     (Field::Read, "BigBunny-Read"),
+    (Field::Authorization, "Authorization"),
+    (Field::Accept, "Accept"),
 ];
 
 const LONGEST_NAME_BYTES: usize = 27;

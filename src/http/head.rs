@@ -342,7 +342,7 @@ fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>], end: usiz
             *slot = Some(header.value);
         } else if let Some(error) = second_line(field) {
             return Err(error);
-        } else if field != Field::Connection && repeated.is_none() {
+        } else if !matches!(field, Field::Connection | Field::Accept) && repeated.is_none() {
             repeated = Some(field);
         }
     }
@@ -401,7 +401,9 @@ fn second_line(field: Field) -> Option<HttpError> {
         | Field::IfNoneMatch
         | Field::IdempotencyKey
         | Field::Durability
-        | Field::Read => None,
+        | Field::Read
+        | Field::Authorization
+        | Field::Accept => None,
     }
 }
 

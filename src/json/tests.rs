@@ -38,8 +38,8 @@ fn values_are_read_as_the_rfc_has_them() {
         (r#""\u0041\ud83d\ude00z""#, r#"String("A😀z")"#),
         (r#""\b\f\n\r\t\"""#, r#"String("\u{8}\u{c}\n\r\t\"")"#),
         ("\"\u{7f}\u{2028}é\"", "String(\"\\u{7f}\\u{2028}é\")"),
-        ("{}", "Object"),
-        (r#"{"a":[{},[]]}"#, "Object"),
+        ("{}", r#"Object(Object { text: "{}", depth: 62 })"#),
+        (r#"{"a":[{},[]]}"#, r#"Object(Object { text: "{\"a\":[{},[]]}", depth: 62 })"#),
     ];
     for (text, expected) in cases {
         assert_eq!(one(text).as_deref(), Ok(expected), "{text}");
@@ -158,7 +158,7 @@ fn items_come_in_order() {
     assert_eq!(seen[1], Value::Integer(1));
     let Value::Array(inner) = seen[2] else { unreachable!() };
     assert_eq!(inner.items().count(), 2);
-    assert_eq!(seen[3], Value::Object);
+    assert!(matches!(seen[3], Value::Object(_)));
     assert_eq!(seen[4], Value::Null);
     read_object(b"{\"k\":[ ]}", |_, value| {
         let Value::Array(array) = value else { unreachable!() };
@@ -202,4 +202,27 @@ fn what_is_written_reads_back_the_same() {
         read_object(&out, |_, value| back = Some(value)).unwrap();
         assert_eq!(back, Some(Value::String(Cow::Borrowed(text))));
     }
+}
+
+#[test]
+fn objects_inside_of_objects_are_read_and_any_value_may_stand_at_the_top() {
+    let Ok(Value::Object(outer)) = read_value(br#" {"Set":{"key":"k","value":[1]},"n":null} "#) else {
+        panic!("no object")
+    };
+    let members = outer.members();
+    assert_eq!(members[1], ("n".into(), Value::Null));
+    let Value::Object(inner) = members[0].1 else { panic!("no object inside") };
+    let inner = inner.members();
+    assert_eq!(inner[0], ("key".into(), Value::String("k".into())));
+    assert!(matches!(inner[1].1, Value::Array(_)));
+    assert_eq!(read_value(b"\"k\""), Ok(Value::String("k".into())));
+    assert_eq!(read_value(b"1 2").map_err(|error| error.at), Err(2));
+    let deep = [b"{\"a\":".repeat(MAX_DEPTH as usize), b"1".to_vec(), b"}".repeat(MAX_DEPTH as usize)].concat();
+    let mut value = read_value(&deep).unwrap();
+    let mut depth = 0;
+    while let Value::Object(object) = value {
+        value = object.members().pop().unwrap().1;
+        depth += 1;
+    }
+    assert_eq!((depth, value), (MAX_DEPTH, Value::Integer(1)));
 }

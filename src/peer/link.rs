@@ -72,8 +72,8 @@ pub struct Identity {
     pub host_id: String,
     /// Drawn anew whenever the process starts.
     pub incarnation: u64,
-    /// The host id that `--peers` names.
-    pub peer_host_id: String,
+    /// The host id that the other side must have; `None` if anybody who knows the token is let in.
+    pub peer_host_id: Option<String>,
     /// What we go by.
     pub rules: Rules,
 }
@@ -421,7 +421,7 @@ impl Identity {
         if hello.host_id == self.host_id {
             return Err(LinkError::OurOwnHostId);
         }
-        if hello.host_id != self.peer_host_id {
+        if self.peer_host_id.as_ref().is_some_and(|expected| hello.host_id != *expected) {
             return Err(LinkError::UnexpectedHostId { host_id: hello.host_id.to_owned() });
         }
         if self.rules.clash(hello.rules) {

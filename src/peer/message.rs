@@ -160,12 +160,27 @@ pub enum Path {
     Handover,
     /// Clients' requests.
     Forward,
+    /// Of the cluster map's nodes: votes, and who speaks.
+    RaftVote,
+    /// Of the cluster map's nodes: entries, heartbeats, forwarded requests.
+    RaftAppend,
+    /// Of the cluster map's nodes: snapshots.
+    RaftSnapshot,
 }
 
 impl Path {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Hello, Self::Heartbeat, Self::Replicate, Self::Snapshot, Self::Handover, Self::Forward];
+    pub const ALL: [Self; 9] = [
+        Self::Hello,
+        Self::Heartbeat,
+        Self::Replicate,
+        Self::Snapshot,
+        Self::Handover,
+        Self::Forward,
+        Self::RaftVote,
+        Self::RaftAppend,
+        Self::RaftSnapshot,
+    ];
 
     /// As it stands in a request.
     #[must_use]
@@ -177,6 +192,9 @@ impl Path {
             Self::Snapshot => "/internal/snapshot",
             Self::Handover => "/internal/handover",
             Self::Forward => "/internal/forward",
+            Self::RaftVote => "/raft-vote",
+            Self::RaftAppend => "/raft-append",
+            Self::RaftSnapshot => "/raft-snapshot",
         }
     }
 

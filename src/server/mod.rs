@@ -35,6 +35,7 @@ mod entropy;
 pub mod intake;
 mod limits;
 mod listener;
+pub mod map;
 mod peer;
 mod process;
 mod reload;
@@ -182,6 +183,55 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     while server.turn(&mut events)? {}
     Ok(())
 }
+
+/// Serves sessions and the cluster map, each in a loop of its own, so that neither waits for the other, until a clean stop of both.
+///
+/// # Errors
+///
+/// What keeps either from starting, or from going on.
+pub fn run_both(config: Config) -> Result<(), BothError> {
+    let Some(settings) = config.map.clone() else { return run(config).map_err(BothError::Sessions) };
+    // It is open before the sessions are served, or nothing is.
+    let (sender, opened) = std::sync::mpsc::channel();
+    let serve = move || {
+        let mut map = match map::start(&settings, &[]) {
+            Ok(map) => map,
+            Err(error) => return sender.send(Err(error)).map_or(Ok(()), |()| Ok(())),
+        };
+        let _ = sender.send(Ok(()));
+        let ended = map.serve();
+        if ended.is_err() {
+            // The other loop stops as if it had been asked to.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+        }
+        ended
+    };
+    let thread = std::thread::Builder::new().name("map".to_owned()).spawn(serve);
+    let thread = thread.map_err(|error| BothError::Sessions(ServerError::System("start a thread", error)))?;
+    opened.recv().unwrap_or(Ok(())).map_err(BothError::Map)?;
+    run(config).map_err(BothError::Sessions)?;
+    thread.join().unwrap_or(Ok(())).map_err(BothError::Map)
+}
+
+/// Why one of the two loops ended.
+#[derive(Debug)]
+pub enum BothError {
+    /// That of the sessions.
+    Sessions(ServerError),
+    /// That of the cluster map.
+    Map(map::MapError),
+}
+
+impl fmt::Display for BothError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sessions(error) => error.fmt(f),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BothError {}
 
 impl Server {
     fn start(mut config: Config) -> Result<Self, ServerError> {

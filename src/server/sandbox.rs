@@ -44,7 +44,8 @@ pub fn seal_memory() {
 /// Confines the process for the rest of its life, as far as the kernel can, and says how far that is. To be called when everything
 /// is open that is only opened once.
 pub(super) fn confine(config: &Config) -> Sandbox {
-    if config.no_sandbox {
+    // The cluster map needs more than sessions do, in the same process: files, threads, nodes at any address.
+    if config.no_sandbox || config.map.is_some() {
         return Sandbox { seccomp: Protection::Off, landlock: Protection::Off };
     }
     // First the files: once the system calls are counted, those for it are gone.

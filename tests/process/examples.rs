@@ -219,6 +219,11 @@ fn the_manual_of_two_nodes() {
 }
 
 #[test]
+fn the_manual_of_the_cluster_map() {
+    run_document("man/bbd-kv.7");
+}
+
+#[test]
 fn the_readme() {
     run_document("README.md");
 }

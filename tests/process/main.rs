@@ -11,6 +11,7 @@ mod install;
 mod lifecycle;
 mod limits;
 mod manual;
+mod map;
 mod metrics;
 mod monitoring;
 mod peer_link;

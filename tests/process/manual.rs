@@ -103,7 +103,7 @@ fn the_pages_are_clean() {
     if !has_tool("mandoc") {
         return;
     }
-    for name in ["bbd.1", "bbd.8", "bbd-api.7", "bbd-cluster.7", "bbd-internals.7"] {
+    for name in ["bbd.1", "bbd.8", "bbd-api.7", "bbd-cluster.7", "bbd-internals.7", "bbd-kv.7"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
         let output = Command::new("mandoc").args(["-T", "lint"]).arg(&path).output().expect("mandoc runs");
         let complaints = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -24,7 +24,7 @@ fn identity(host_id: &str, peer_host_id: &str) -> Identity {
         site: "site".to_owned(),
         host_id: host_id.to_owned(),
         incarnation,
-        peer_host_id: peer_host_id.to_owned(),
+        peer_host_id: Some(peer_host_id.to_owned()),
         rules: RULES,
     }
 }
@@ -134,7 +134,7 @@ fn agrees_with_another_implementation() {
                     site: site.to_owned(),
                     host_id: host_id.to_owned(),
                     incarnation: incarnation.parse().unwrap(),
-                    peer_host_id: peer_host_id.to_owned(),
+                    peer_host_id: Some(peer_host_id.to_owned()),
                     rules: read_rules(rules),
                 };
                 let dialling = identity(dialler_id, dialler_run, dialler_rules, acceptor_id);
@@ -230,7 +230,7 @@ fn the_other_node_is_refused_by_name() {
         assert_eq!(acceptor.awaited(), Awaited::Nothing);
 
         // We dial it; it would take us for its peer.
-        let stranger = Identity { peer_host_id: "bob".to_owned(), ..stranger };
+        let stranger = Identity { peer_host_id: Some("bob".to_owned()), ..stranger };
         let (mut dialler, hello) = Dialler::new(&bob(), TOKEN, [1; CHALLENGE_BYTES]);
         let mut answer = write_hello(&stranger, &[2; CHALLENGE_BYTES]);
         let agreed = Agreed::new(TOKEN, &hello, &answer);

@@ -10,7 +10,7 @@ use crate::time::Now;
 
 /// Why a connection ended, or did not come up.
 #[derive(Debug)]
-pub(super) enum End {
+pub(in crate::server) enum End {
     /// The other side closed it.
     Closed,
     /// Nobody listens there.

@@ -16,7 +16,7 @@ use crate::peer::message::Path;
 use crate::time::Instant;
 
 /// What the bytes at hand come to.
-pub(super) enum Step {
+pub(in crate::server) enum Step {
     /// Nothing: more are needed.
     More,
     /// The other side has proved that it is the peer.
@@ -26,7 +26,7 @@ pub(super) enum Step {
 }
 
 /// What a read brings.
-pub(super) enum Read {
+pub(in crate::server) enum Read {
     /// So many bytes.
     Bytes(usize),
     /// Nothing: all that had come when it began has been read.
@@ -34,15 +34,15 @@ pub(super) enum Read {
 }
 
 /// An accepted connection.
-pub(super) struct Incoming {
+pub(in crate::server) struct Incoming {
     stream: TcpStream,
     /// Whose it is.
-    pub(super) address: SocketAddr,
+    pub(in crate::server) address: SocketAddr,
     acceptor: Acceptor,
     /// When it must have proved itself.
-    pub(super) deadline: Instant,
+    pub(in crate::server) deadline: Instant,
     /// Reading may bring something.
-    pub(super) readable: bool,
+    pub(in crate::server) readable: bool,
     writable: bool,
     /// Bytes that have come; those before `used_bytes` are used.
     input: Vec<u8>,
@@ -53,12 +53,17 @@ pub(super) struct Incoming {
     output: Vec<u8>,
     sent_bytes: usize,
     /// Anything ever came.
-    pub(super) has_spoken: bool,
+    pub(in crate::server) has_spoken: bool,
 }
 
 impl Incoming {
     /// One that was just accepted.
-    pub(super) fn new(stream: TcpStream, address: SocketAddr, acceptor: Acceptor, deadline: Instant) -> Self {
+    pub(in crate::server) fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        acceptor: Acceptor,
+        deadline: Instant,
+    ) -> Self {
         Self {
             stream,
             address,
@@ -76,19 +81,30 @@ impl Incoming {
         }
     }
 
+    /// One that something has been read from already.
+    pub(in crate::server) fn with_input(
+        stream: TcpStream,
+        address: SocketAddr,
+        acceptor: Acceptor,
+        deadline: Instant,
+        input: Vec<u8>,
+    ) -> Self {
+        Self { input, has_spoken: true, ..Self::new(stream, address, acceptor, deadline) }
+    }
+
     /// Marks what an event said.
-    pub(super) fn note_event(&mut self, event: &Event) {
+    pub(in crate::server) fn note_event(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable();
     }
 
     /// Whether it still has to prove itself.
-    pub(super) fn is_unproved(&self) -> bool {
+    pub(in crate::server) fn is_unproved(&self) -> bool {
         self.acceptor.awaited() != Awaited::Message
     }
 
     /// One read, through `buffer`. Of what is unproved no more is taken than may be kept.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, End> {
+    pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, End> {
         let room = match self.is_unproved() {
             true => UNPROVED_INPUT_MAX_BYTES.saturating_sub(self.input.len() - self.used_bytes).min(buffer.len()),
             false => buffer.len(),
@@ -120,7 +136,7 @@ impl Incoming {
     }
 
     /// Goes on in the bytes that have come. Of a message, `opened` gets the bytes.
-    pub(super) fn next(&mut self, opened: &mut Vec<u8>) -> Result<Step, LinkError> {
+    pub(in crate::server) fn next(&mut self, opened: &mut Vec<u8>) -> Result<Step, LinkError> {
         loop {
             let bytes = &self.input[self.used_bytes..];
             let awaited = self.acceptor.awaited();
@@ -166,7 +182,7 @@ impl Incoming {
     }
 
     /// Sends the answers that wait, as far as the socket takes them.
-    pub(super) fn send(&mut self) -> Result<(), End> {
+    pub(in crate::server) fn send(&mut self) -> Result<(), End> {
         while self.writable && self.sent_bytes < self.output.len() {
             match self.stream.write(&self.output[self.sent_bytes..]) {
                 Ok(0) => return Err(End::Closed),
@@ -184,7 +200,7 @@ impl Incoming {
     }
 
     /// Whether answers wait that the socket would take.
-    pub(super) fn can_send(&self) -> bool {
+    pub(in crate::server) fn can_send(&self) -> bool {
         self.writable && self.sent_bytes < self.output.len()
     }
 }

@@ -35,7 +35,6 @@ use mio::{Interest, Registry, Token};
 
 use self::addresses::Addresses;
 use self::ends::End;
-use self::incoming::{Incoming, Read, Step};
 use self::lag::Lag;
 use self::outgoing::News;
 use super::limits::{
@@ -55,7 +54,9 @@ use crate::status::PeerStatus;
 use crate::time::{Instant, Now};
 
 pub(super) use self::ends::log_event;
+pub(super) use self::incoming::{Incoming, Read, Step};
 pub(super) use self::outgoing::Outgoing;
+pub(super) use self::socket::{listen, set_options};
 
 /// Those that prove themselves, the one that has, and one more while it takes that one's place.
 const INCOMING_MAX: usize = UNPROVED_LINKS_MAX + 1;
@@ -74,6 +75,11 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// The peer's host id.
+    fn peer_name(&self) -> &str {
+        self.identity.peer_host_id.as_deref().unwrap_or_default()
+    }
+
     fn token(&self) -> &[u8] {
         self.token.expose().as_bytes()
     }
@@ -140,7 +146,7 @@ impl PeerSockets {
             site: config.site.clone(),
             host_id: config.host_id.clone(),
             incarnation: node.incarnation(),
-            peer_host_id: peer.host_id.clone(),
+            peer_host_id: Some(peer.host_id.clone()),
             rules: Rules {
                 lease_ms: millis(config.lease),
                 grace_ms: millis(config.grace),
@@ -214,7 +220,7 @@ impl PeerSockets {
     /// What the shell knows of the peer.
     pub(super) fn status(&self, now: Instant) -> PeerStatus {
         PeerStatus {
-            host_id: self.key.identity.peer_host_id.clone(),
+            host_id: self.key.peer_name().to_owned(),
             lag: self.lag.at(now),
             failures_total: self.failures_total,
             last_failure: self.last_failure.clone(),
@@ -437,8 +443,7 @@ impl Server {
                     peer.failure_told.clear();
                     peer.handshakes_total += 1;
                     let address = address.to_string();
-                    let fields =
-                        [("peer", Value::Text(&peer.key.identity.peer_host_id)), ("address", Value::Text(&address))];
+                    let fields = [("peer", Value::Text(peer.key.peer_name())), ("address", Value::Text(&address))];
                     self.log.event(now, LogEvent::PeerLinkUp, &fields);
                 }
                 self.tell_node(now, Input::PeerUp { incarnation: other.incarnation });
@@ -447,7 +452,7 @@ impl Server {
                 if let Some(peer) = &mut self.peer {
                     let help = end.to_string();
                     let fields = [
-                        ("peer", Value::Text(&peer.key.identity.peer_host_id)),
+                        ("peer", Value::Text(peer.key.peer_name())),
                         ("why", Value::Text(end.name())),
                         ("help", Value::Text(&help)),
                     ];
@@ -492,7 +497,7 @@ impl Server {
             return;
         }
         let fields = [
-            ("peer", Value::Text(&peer.key.identity.peer_host_id)),
+            ("peer", Value::Text(peer.key.peer_name())),
             ("why", Value::Text(end.name())),
             ("help", Value::Text(&help)),
         ];

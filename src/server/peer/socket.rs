@@ -11,7 +11,7 @@ use super::super::limits::{PEER_KEEPALIVE_COUNT, PEER_KEEPALIVE_INTERVAL, PEER_S
 use crate::config::values::HostPort;
 
 /// Listens at `--tcp`; without a host on every address of this one. A host name is resolved here and now, before anything is served.
-pub(super) fn listen(at: &HostPort) -> io::Result<TcpListener> {
+pub(in crate::server) fn listen(at: &HostPort) -> io::Result<TcpListener> {
     let listener = if at.host.is_empty() {
         match net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, at.port)) {
             // A system without IPv6.
@@ -29,7 +29,7 @@ pub(super) fn listen(at: &HostPort) -> io::Result<TcpListener> {
 
 /// Has small messages leave at once, and a connection end whose other side is gone without a word: after [`PEER_SILENCE_MAX`] in
 /// which sent bytes were not acknowledged, or probes of an idle connection not answered.
-pub(super) fn set_options(socket: impl AsFd) -> io::Result<()> {
+pub(in crate::server) fn set_options(socket: impl AsFd) -> io::Result<()> {
     let socket = socket.as_fd();
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;

@@ -12,7 +12,13 @@ const TOKEN: &[u8] = b"a token for the fuzzer";
 fn identity(own: &str, other: &str) -> Identity {
     let incarnation = u64::from(own.as_bytes()[0]);
     let rules = Rules { lease_ms: 2000, grace_ms: 2000, on_peer_loss: OnPeerLoss::Available };
-    Identity { site: "local".to_owned(), host_id: own.to_owned(), incarnation, peer_host_id: other.to_owned(), rules }
+    Identity {
+        site: "local".to_owned(),
+        host_id: own.to_owned(),
+        incarnation,
+        peer_host_id: Some(other.to_owned()),
+        rules,
+    }
 }
 
 /// The first byte says who is at the other end: a stranger who dials, one who answers, or the peer behind somebody who alters,

@@ -29,7 +29,7 @@ pub(super) fn identity(own_id: &str, peer_id: &str) -> Identity {
         site: "local".to_owned(),
         host_id: own_id.to_owned(),
         incarnation: clock_ns(),
-        peer_host_id: peer_id.to_owned(),
+        peer_host_id: Some(peer_id.to_owned()),
         // They clash with none that the node has.
         rules: Rules { lease_ms: 1, grace_ms: 60_000, on_peer_loss: OnPeerLoss::Available },
     }

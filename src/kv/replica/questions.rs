@@ -1,0 +1,301 @@
+//! A question on its way to its answer: proposed, proved, passed on, or waiting, for as long as its patience lasts; and the watches.
+
+use noraft::NodeId;
+
+use super::admin::{LEARNER_WAIT_MAX, Task};
+use super::{
+    ANSWER_WAIT_MAX, Asker, Outbox, PassedOn, Proposed, QUESTIONS_MAX, Read, Replica, SWEEP_INTERVAL, WATCH_TIME_MAX,
+    Waiting, Watch,
+};
+use crate::kv::ask::{Answer, Question};
+use crate::kv::command::Command;
+use crate::kv::map::BESIDE_KEY_BYTES;
+use crate::raft::member::Uuid;
+use crate::raft::message::{FORWARDED_MAX_BYTES, Message};
+use crate::time::Instant;
+
+impl Replica {
+    pub(super) fn on_question(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        question: Question,
+        leader_deadline: Instant,
+        out: &mut dyn Outbox,
+    ) {
+        match question {
+            Question::GetId | Question::Metrics { .. } | Question::Healthz => {
+                if let Some(answer) = self.answer_of_self(now, &question) {
+                    self.answer(asker, answer, out);
+                }
+            }
+            Question::Backup => self.on_backup(asker, out),
+            Question::Init => {
+                let answer = self.on_init(now, out);
+                self.answer(asker, answer, out);
+            }
+            Question::Watch { prefix, from } => self.on_watch(now, asker, prefix, from, out),
+            Question::Write(_)
+            | Question::Read { .. }
+            | Question::List { .. }
+            | Question::AddLearner(_)
+            | Question::ChangeMembership(_)
+            | Question::TransferLeader(_) => {
+                if matches!(question, Question::Write(_)) && self.raft.cluster().is_none() {
+                    self.init_by_write(now, out);
+                }
+                if self.raft.is_leader() && !self.raft.is_transferring() {
+                    self.lead_question(now, asker, question, leader_deadline, out);
+                } else {
+                    self.pass_on(now, asker, question, leader_deadline, out);
+                }
+            }
+        }
+    }
+
+    /// This node leads: it proposes, or seeks proof that it still leads.
+    fn lead_question(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        question: Question,
+        leader_deadline: Instant,
+        out: &mut dyn Outbox,
+    ) {
+        let deadline = now + ANSWER_WAIT_MAX;
+        match question {
+            Question::Write(command) => {
+                if let Some(answer) = self.admit_write(&command) {
+                    return self.answer(asker, answer, out);
+                }
+                match self.raft.propose(now, command.to_bytes().into()) {
+                    Some(position) => {
+                        let proposed = Proposed { term: position.term, asker, command, deadline };
+                        self.proposed.insert(position.index.get(), proposed);
+                    }
+                    None => self.wait_for_leader(now, asker, Question::Write(command), leader_deadline, out),
+                }
+            }
+            Question::Read { .. } | Question::List { .. } => {
+                let number = self.next_number();
+                if self.raft.read(number) {
+                    self.reads.insert(number, Read { asker, question, deadline });
+                } else {
+                    self.wait_for_leader(now, asker, question, leader_deadline, out);
+                }
+            }
+            Question::AddLearner(member) => self.queue_admin(now, asker, Task::Add(member)),
+            Question::ChangeMembership(uuids) => {
+                self.queue_admin(now, asker, Task::Change(uuids.iter().map(Uuid::node_id).collect()));
+            }
+            Question::TransferLeader(uuid) => self.queue_admin(now, asker, Task::Transfer(uuid)),
+            Question::Watch { .. }
+            | Question::Init
+            | Question::GetId
+            | Question::Metrics { .. }
+            | Question::Backup
+            | Question::Healthz => {}
+        }
+    }
+
+    /// Whether there is room for a write; the answer if not.
+    fn admit_write(&self, command: &Command) -> Option<Answer> {
+        let adds: usize = command
+            .changes
+            .iter()
+            .map(|change| change.value().map_or(0, |value| value.len() + change.key().len() + BESIDE_KEY_BYTES))
+            .sum();
+        // What only takes away is let through even then.
+        if adds == 0 {
+            return None;
+        }
+        if self.disk_is_low {
+            return Some(Answer::full("the disk of the leader is nearly full; free some of it"));
+        }
+        let limit = self.settings.memory_limit_bytes;
+        let is_too_much = limit > 0 && self.map.bytes() + adds as u64 > limit;
+        is_too_much.then(|| Answer::full("--kv-memory-limit is reached; delete keys, or raise it on every node"))
+    }
+
+    /// Another node leads: it is asked for the client. One node does not pass on what another has passed on.
+    pub(super) fn pass_on(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        question: Question,
+        leader_deadline: Instant,
+        out: &mut dyn Outbox,
+    ) {
+        let leader = self.raft.leader().filter(|leader| *leader != self.raft.id());
+        let (Some(to), Asker::Client(client)) = (leader, asker) else {
+            return self.wait_for_leader(now, asker, question, leader_deadline, out);
+        };
+        let Some(bytes) = question.to_bytes().filter(|bytes| bytes.len() <= FORWARDED_MAX_BYTES) else { return };
+        let id = self.next_number();
+        let deadline = now + if self.is_slow(&question) { LEARNER_WAIT_MAX } else { ANSWER_WAIT_MAX };
+        self.passed_on.insert(id, PassedOn { to, client, question, leader_deadline, deadline });
+        out.send(to, Message::Forward { id, request: bytes });
+    }
+
+    fn is_slow(&self, question: &Question) -> bool {
+        matches!(question, Question::AddLearner(_) | Question::ChangeMembership(_))
+    }
+
+    /// Nobody leads, as far as this node knows: it waits. A node that has asked this one for its client is told, and waits itself.
+    pub(super) fn wait_for_leader(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        question: Question,
+        deadline: Instant,
+        out: &mut dyn Outbox,
+    ) {
+        match asker {
+            Asker::Node(to, id) => out.send(to, Message::Forwarded { id, response: Vec::new() }),
+            Asker::Client(client) if deadline <= now || self.questions_len() >= QUESTIONS_MAX => {
+                out.answer(client, Answer::no_leader());
+            }
+            Asker::Client(_) => self.waiting.push_back(Waiting { asker, question, deadline }),
+        }
+    }
+
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(super) fn answer(&self, asker: Asker, answer: Answer, out: &mut dyn Outbox) {
+        match asker {
+            Asker::Client(id) => out.answer(id, answer),
+            Asker::Node(to, id) => out.send(to, Message::Forwarded { id, response: answer.to_bytes() }),
+        }
+    }
+
+    /// The answer to a read from what is applied here.
+    pub(super) fn answer_from_here(&self, question: &Question) -> Option<Answer> {
+        match question {
+            Question::Read { key } => Some(Answer::of_read(self.map.get(key).map(|value| &**value))),
+            Question::List { prefix, after, limit } => {
+                Some(Answer::of_list(self.map.range(prefix, after.as_deref()), *limit))
+            }
+            Question::Write(_)
+            | Question::Watch { .. }
+            | Question::Init
+            | Question::GetId
+            | Question::AddLearner(_)
+            | Question::ChangeMembership(_)
+            | Question::TransferLeader(_)
+            | Question::Metrics { .. }
+            | Question::Backup
+            | Question::Healthz => None,
+        }
+    }
+
+    /// How old what is applied here may be: how long ago the leader was heard.
+    pub(super) fn lag_ms(&self, now: Instant) -> u64 {
+        if self.raft.is_leader() {
+            return 0;
+        }
+        u64::try_from(now.since(self.raft.leader_heard()).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    // Watches.
+
+    fn on_watch(&mut self, now: Instant, asker: Asker, prefix: String, from: Option<u64>, out: &mut dyn Outbox) {
+        let Asker::Client(client) = asker else { return };
+        let from = from.unwrap_or_else(|| self.applied.index.get());
+        let watch = Watch { client, prefix, from, deadline: now + WATCH_TIME_MAX };
+        match self.watch_answer(&watch, false) {
+            Some(answer) => out.answer(client, answer),
+            None => self.watches.push(watch),
+        }
+    }
+
+    fn watch_answer(&self, watch: &Watch, may_be_empty: bool) -> Option<Answer> {
+        let Some(events) = self.map.events_behind(watch.from) else {
+            return Some(Answer::compacted(self.map.compacted()));
+        };
+        // Who asks from an index that this node has not come to waits for it.
+        let upto = self.applied.index.get().max(watch.from);
+        Answer::of_watch(events, &watch.prefix, upto, may_be_empty)
+    }
+
+    pub(super) fn tell_watches(&mut self, now: Instant, out: &mut dyn Outbox) {
+        if !std::mem::take(&mut self.has_news) || self.watches.is_empty() {
+            return;
+        }
+        self.answer_watches(now, out);
+    }
+
+    fn answer_watches(&mut self, now: Instant, out: &mut dyn Outbox) {
+        let mut watches = std::mem::take(&mut self.watches);
+        watches.retain_mut(|watch| match self.watch_answer(watch, watch.deadline <= now) {
+            Some(answer) => {
+                out.answer(watch.client, answer);
+                false
+            }
+            None => {
+                // What has been looked at is not looked at again.
+                watch.from = watch.from.max(self.applied.index.get());
+                true
+            }
+        });
+        self.watches = watches;
+    }
+
+    // The end of patience.
+
+    pub(super) fn sweep(&mut self, now: Instant, out: &mut dyn Outbox) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_INTERVAL;
+        self.is_hopeful |= !self.waiting.is_empty() && self.raft.leader().is_some();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.deadline <= now {
+                self.answer(waiting.asker, Answer::no_leader(), out);
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        let late: Vec<u64> =
+            self.proposed.iter().filter(|(_, proposed)| proposed.deadline <= now).map(|(index, _)| *index).collect();
+        for proposed in late.iter().filter_map(|index| self.proposed.remove(index)).collect::<Vec<Proposed>>() {
+            self.answer(proposed.asker, Answer::unknown(), out);
+        }
+        let late: Vec<u64> =
+            self.reads.iter().filter(|(_, read)| read.deadline <= now).map(|(number, _)| *number).collect();
+        for read in late.iter().filter_map(|number| self.reads.remove(number)).collect::<Vec<Read>>() {
+            self.answer(read.asker, Answer::no_leader(), out);
+        }
+        let late = self.passed_on.iter().filter(|(_, passed_on)| passed_on.deadline <= now).map(|(id, _)| *id);
+        for id in late.collect::<Vec<u64>>() {
+            let Some(passed_on) = self.passed_on.remove(&id) else { continue };
+            let is_change = passed_on.question.is_change();
+            out.answer(passed_on.client, if is_change { Answer::unknown() } else { Answer::no_leader() });
+        }
+        self.answer_watches(now, out);
+        self.sweep_admin(now, out);
+    }
+
+    /// The way to a node is lost: what was passed on to it is done or not.
+    pub(super) fn on_lost(&mut self, now: Instant, to: Option<NodeId>, out: &mut dyn Outbox) {
+        let lost = self.passed_on.iter().filter(|(_, passed_on)| Some(passed_on.to) == to).map(|(id, _)| *id);
+        for id in lost.collect::<Vec<u64>>() {
+            let Some(passed_on) = self.passed_on.remove(&id) else { continue };
+            if passed_on.question.is_change() {
+                out.answer(passed_on.client, Answer::unknown());
+            } else {
+                let asker = Asker::Client(passed_on.client);
+                self.wait_for_leader(now, asker, passed_on.question, passed_on.leader_deadline, out);
+            }
+        }
+    }
+
+    /// Nobody waits for that answer any more. What was proposed stays proposed.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.waiting.retain(|waiting| waiting.asker != Asker::Client(id));
+        self.watches.retain(|watch| watch.client != id);
+        self.passed_on.retain(|_, passed_on| passed_on.client != id);
+    }
+}

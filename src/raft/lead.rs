@@ -1,0 +1,393 @@
+//! What a leader knows of the others and of the reads that wait for it: who was heard when, which entries are on their way, which part of
+//! a snapshot. Owns how much may be on its way; what noraft makes of the answers is [`super::node`]'s business.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use noraft::{LogIndex, LogPosition, NodeId, Term};
+
+use super::entry::Entry;
+use super::member::Membership;
+use super::message::{ENTRIES_MAX, ENTRIES_MAX_BYTES, Message, PART_MAX_BYTES};
+use super::node::Node;
+use super::{ELECTION_TIMEOUT_MAX, HEARTBEAT_INTERVAL, RESEND_AFTER, TRANSFER_TIME_MAX};
+use crate::time::Instant;
+
+/// Messages with entries to one follower that are not answered, at most.
+const MESSAGES_IN_FLIGHT_MAX: usize = 8;
+/// Rounds of heartbeats that are not answered and were begun for reads, at most: further reads share the next one.
+const ROUNDS_IN_FLIGHT_MAX: u64 = 4;
+
+/// The state at one point of the log, as bytes that mean something to the state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The last entry that is in it.
+    pub last: LogPosition,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// How far one follower is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The next entry to send.
+    next: u64,
+    /// Messages with entries that are not answered: the last entry of each, and when it was sent.
+    in_flight: VecDeque<(u64, Instant)>,
+    /// Something is to be sent even without an entry.
+    probe: bool,
+    /// The commit index that it was last told, and that it knows.
+    told_commit: u64,
+    known_commit: u64,
+    snapshot: Option<Sending>,
+    /// It needs a snapshot, which is not there yet.
+    awaits_snapshot: bool,
+    heard: Instant,
+    /// The newest round of heartbeats that it answered.
+    round: u64,
+}
+
+/// A snapshot on its way.
+#[derive(Debug)]
+struct Sending {
+    image: Arc<Image>,
+    received: u64,
+    sent_at: Instant,
+}
+
+/// A read that waits.
+#[derive(Debug)]
+struct Read {
+    token: u64,
+    /// A majority must have answered this round, which begins after the read came.
+    round: u64,
+    /// This must have been applied; `None` until an entry of this term is committed.
+    index: Option<u64>,
+}
+
+/// The leader hands over.
+#[derive(Debug)]
+struct Transfer {
+    to: NodeId,
+    deadline: Instant,
+    is_asked: bool,
+}
+
+/// A leader's knowledge, for one term.
+#[derive(Debug)]
+pub(super) struct Lead {
+    pub(super) term: Term,
+    peers: BTreeMap<NodeId, Progress>,
+    /// The newest round that has begun, and the newest that a majority has answered.
+    round: u64,
+    confirmed: u64,
+    reads: VecDeque<Read>,
+    transfer: Option<Transfer>,
+    pub(super) tick_due: Instant,
+}
+
+impl Lead {
+    pub(super) fn new(term: Term, now: Instant) -> Self {
+        let (peers, reads) = (BTreeMap::new(), VecDeque::new());
+        Self { term, peers, round: 0, confirmed: 0, reads, transfer: None, tick_due: now }
+    }
+
+    /// The reads that can no longer be answered.
+    pub(super) fn into_reads(self) -> impl Iterator<Item = u64> {
+        self.reads.into_iter().map(|read| read.token)
+    }
+
+    /// Has somebody in the books who has become a follower, and nobody else.
+    pub(super) fn follow_membership(&mut self, now: Instant, own_id: NodeId, last: u64, membership: &Membership) {
+        self.peers.retain(|id, _| membership.config.contains(*id));
+        for id in membership.config.unique_nodes().filter(|id| *id != own_id) {
+            self.peers.entry(id).or_insert_with(|| Progress {
+                next: last + 1,
+                in_flight: VecDeque::new(),
+                probe: true,
+                told_commit: 0,
+                known_commit: 0,
+                snapshot: None,
+                awaits_snapshot: false,
+                heard: now,
+                round: 0,
+            });
+        }
+    }
+
+    pub(super) fn note_heard(&mut self, now: Instant, from: NodeId) {
+        if let Some(progress) = self.peers.get_mut(&from) {
+            progress.heard = now;
+        }
+    }
+
+    /// How long ago a follower was last heard; `None` if it is none.
+    pub(super) fn silence_ms(&self, now: Instant, id: NodeId) -> Option<u64> {
+        let progress = self.peers.get(&id)?;
+        Some(u64::try_from(now.since(progress.heard).as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// All are to hear something, even without an entry.
+    pub(super) fn probe_all(&mut self) {
+        for progress in self.peers.values_mut() {
+            progress.probe = true;
+        }
+    }
+
+    /// noraft wants entries behind `prev` sent to a follower. What is on its way already is not sent twice.
+    pub(super) fn note_wanted(&mut self, to: NodeId, prev: u64, has_entries: bool) {
+        let Some(progress) = self.peers.get_mut(&to) else { return };
+        if has_entries && !progress.in_flight.is_empty() && prev < progress.next {
+            return;
+        }
+        progress.next = prev + 1;
+        progress.in_flight.clear();
+        // Where there are entries they are sent by themselves, as soon as they may leave.
+        progress.probe |= !has_entries;
+    }
+
+    /// A follower has entries up to `matched`, and knows that those up to `commit` are committed.
+    pub(super) fn note_matched(&mut self, from: NodeId, matched: u64, commit: u64) {
+        let Some(progress) = self.peers.get_mut(&from) else { return };
+        progress.known_commit = progress.known_commit.max(commit);
+        while progress.in_flight.front().is_some_and(|(last, _)| *last <= matched) {
+            progress.in_flight.pop_front();
+        }
+        progress.next = progress.next.max(matched + 1);
+    }
+
+    /// What was on its way to a follower is lost.
+    pub(super) fn note_lost(&mut self, to: NodeId, matched: u64) {
+        let Some(progress) = self.peers.get_mut(&to) else { return };
+        progress.in_flight.clear();
+        if matched > 0 {
+            progress.next = matched + 1;
+        }
+        progress.probe = true;
+    }
+
+    /// A follower needs a snapshot. Says whether that is new.
+    pub(super) fn note_needs_snapshot(&mut self, to: NodeId) -> bool {
+        let Some(progress) = self.peers.get_mut(&to) else { return false };
+        if progress.snapshot.is_some() || progress.awaits_snapshot {
+            return false;
+        }
+        progress.in_flight.clear();
+        progress.awaits_snapshot = true;
+        true
+    }
+
+    pub(super) fn begin_snapshot(&mut self, now: Instant, to: NodeId, image: Arc<Image>) -> Option<Message> {
+        let progress = self.peers.get_mut(&to)?;
+        progress.awaits_snapshot = false;
+        let sending = progress.snapshot.insert(Sending { image, received: 0, sent_at: now });
+        Some(sending.part(self.term))
+    }
+
+    /// Followers to which a snapshot is on its way.
+    pub(super) fn snapshots_in_flight(&self) -> usize {
+        self.peers.values().filter(|progress| progress.snapshot.is_some()).count()
+    }
+
+    /// A follower has got so much of a snapshot: what to send next.
+    pub(super) fn on_snapshot_reply(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        last: LogPosition,
+        received: u64,
+    ) -> Option<Message> {
+        let progress = self.peers.get_mut(&from)?;
+        let sending = progress.snapshot.as_mut().filter(|sending| sending.image.last == last)?;
+        if received >= sending.image.bytes.len() as u64 {
+            progress.snapshot = None;
+            progress.next = last.index.get() + 1;
+            progress.probe = true;
+            return None;
+        }
+        sending.received = received;
+        sending.sent_at = now;
+        Some(sending.part(self.term))
+    }
+
+    /// Begins a further round of heartbeats; the rounds that a majority of one answers are answered at once.
+    fn begin_round(&mut self, own_id: NodeId, membership: &Membership) -> Message {
+        self.round += 1;
+        if membership.is_majority(|id| id == own_id) {
+            self.confirmed = self.round;
+        }
+        Message::Heartbeat { term: self.term, round: self.round }
+    }
+
+    pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64, own_id: NodeId, membership: &Membership) {
+        let Some(progress) = self.peers.get_mut(&from) else { return };
+        // A round that has not begun is a lie that must not make a read come true.
+        progress.round = progress.round.max(round.min(self.round));
+        let has = |id| id == own_id || self.peers.get(&id).is_some_and(|progress| progress.round >= round);
+        if round <= self.round && membership.is_majority(has) {
+            self.confirmed = self.confirmed.max(round);
+        }
+    }
+
+    pub(super) fn add_read(&mut self, token: u64, index: Option<u64>) {
+        self.reads.push_back(Read { token, round: self.round + 1, index });
+    }
+
+    /// Takes out the reads that may be answered. `committed` is the commit index if an entry of this term is committed.
+    pub(super) fn take_ready_reads(&mut self, committed: Option<u64>, applied: u64) -> Vec<u64> {
+        for read in &mut self.reads {
+            read.index = read.index.or(committed);
+        }
+        let confirmed = self.confirmed;
+        let is_ready = |read: &Read| read.round <= confirmed && read.index.is_some_and(|index| index <= applied);
+        // Both only grow along the line.
+        let count = self.reads.iter().take_while(|read| is_ready(read)).count();
+        self.reads.drain(..count).map(|read| read.token).collect()
+    }
+
+    fn wants_round(&self) -> bool {
+        self.reads.back().is_some_and(|read| read.round > self.round)
+            && self.round - self.confirmed < ROUNDS_IN_FLIGHT_MAX
+    }
+
+    pub(super) fn begin_transfer(&mut self, now: Instant, to: NodeId) {
+        self.transfer = Some(Transfer { to, deadline: now + TRANSFER_TIME_MAX, is_asked: false });
+    }
+
+    pub(super) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    /// When there is something to do by the clock alone.
+    pub(super) fn next_deadline(&self) -> Instant {
+        self.transfer.as_ref().map_or(self.tick_due, |transfer| transfer.deadline.min(self.tick_due))
+    }
+
+    /// Whether a majority was heard within an election timeout.
+    pub(super) fn hears_majority(&self, now: Instant, own_id: NodeId, membership: &Membership) -> bool {
+        membership.is_majority(|id| {
+            id == own_id || self.peers.get(&id).is_some_and(|progress| now.since(progress.heard) < ELECTION_TIMEOUT_MAX)
+        })
+    }
+}
+
+impl Sending {
+    fn part(&self, term: Term) -> Message {
+        let bytes = &self.image.bytes;
+        let start = usize::try_from(self.received).unwrap_or(usize::MAX).min(bytes.len());
+        let part = bytes[start..bytes.len().min(start + PART_MAX_BYTES)].to_vec();
+        let total = bytes.len() as u64;
+        Message::Snapshot { term, last: self.image.last, total, offset: start as u64, part }
+    }
+}
+
+impl Node {
+    /// What a leader does ten times a second: says that it lives, and sends again what was not answered. Says whether the hand-over under way
+    /// has failed.
+    pub(super) fn tick(&mut self, now: Instant, out: &mut dyn super::node::Outbox) -> bool {
+        let (commit, is_term_saved) = (self.commit(), self.is_term_saved());
+        let (own_id, membership) = (self.id(), Arc::clone(self.membership()));
+        let Some(lead) = &mut self.lead else { return false };
+        lead.tick_due = now + HEARTBEAT_INTERVAL;
+        let has_failed = lead.transfer.take_if(|transfer| transfer.deadline <= now).is_some();
+        let heartbeat = lead.begin_round(own_id, &membership);
+        for (&id, progress) in &mut lead.peers {
+            // Nobody is to know of a term that may be forgotten.
+            if is_term_saved {
+                out.send(id, heartbeat.clone());
+            }
+            if let Some(sending) = &mut progress.snapshot
+                && now.since(sending.sent_at) >= RESEND_AFTER
+            {
+                sending.sent_at = now;
+                out.send(id, sending.part(lead.term));
+            }
+            if progress.in_flight.front().is_some_and(|(_, sent_at)| now.since(*sent_at) >= RESEND_AFTER) {
+                progress.in_flight.clear();
+                let matched = self.core.follower_match_index(id).map_or(0, LogIndex::get);
+                if matched > 0 {
+                    progress.next = matched + 1;
+                }
+                progress.probe = true;
+            }
+            // Whoever lags behind without anything on its way has lost something, or is new.
+            let matched = self.core.follower_match_index(id).map_or(0, LogIndex::get);
+            let lags = matched < self.core.log().last_position().index.get() || progress.known_commit < commit;
+            progress.probe |= progress.in_flight.is_empty() && lags;
+        }
+        has_failed
+    }
+
+    /// At the end of a turn: entries to the followers, heartbeats for reads, the last step of a hand-over.
+    pub(super) fn lead_on(&mut self, now: Instant, out: &mut dyn super::node::Outbox) {
+        let (own_id, membership) = (self.id(), Arc::clone(self.membership()));
+        let (commit, sendable, is_term_saved) = (self.commit(), self.sendable_last(), self.is_term_saved());
+        let Some(lead) = &mut self.lead else { return };
+        if !is_term_saved {
+            return;
+        }
+        if lead.wants_round() {
+            let heartbeat = lead.begin_round(own_id, &membership);
+            for &id in lead.peers.keys() {
+                out.send(id, heartbeat.clone());
+            }
+        }
+        let entries = self.core.log().entries();
+        let start = entries.prev_position().index.get();
+        for (&id, progress) in &mut lead.peers {
+            if progress.snapshot.is_some() || progress.awaits_snapshot {
+                continue;
+            }
+            // What is not in the log any more is answered with a request for a snapshot.
+            progress.next = progress.next.clamp(start + 1, entries.last_position().index.get() + 1);
+            loop {
+                let prev = LogIndex::new(progress.next - 1);
+                let Some(prev_term) = entries.get_term(prev) else { break };
+                let mut batch = Vec::new();
+                let mut bytes = 0;
+                let mut last = prev.get();
+                if progress.in_flight.len() < MESSAGES_IN_FLIGHT_MAX {
+                    while batch.len() < ENTRIES_MAX && last < sendable {
+                        let Some(entry) = self.tail.get(last + 1) else { break };
+                        bytes += entry.cost_bytes();
+                        if !batch.is_empty() && bytes > ENTRIES_MAX_BYTES {
+                            break;
+                        }
+                        batch.push(entry.clone());
+                        last += 1;
+                    }
+                }
+                let is_news = progress.probe || progress.told_commit < commit;
+                if batch.is_empty() && !is_news {
+                    break;
+                }
+                progress.probe = false;
+                progress.told_commit = commit;
+                progress.next = last + 1;
+                let is_empty = batch.is_empty();
+                if !is_empty {
+                    progress.in_flight.push_back((last, now));
+                }
+                let prev = LogPosition { term: prev_term, index: prev };
+                out.send(id, Message::Append { term: lead.term, commit: LogIndex::new(commit), prev, entries: batch });
+                if is_empty {
+                    break;
+                }
+            }
+        }
+        if let Some(transfer) = &mut lead.transfer
+            && !transfer.is_asked
+            && self.core.follower_match_index(transfer.to) == Some(entries.last_position().index)
+        {
+            transfer.is_asked = true;
+            out.send(transfer.to, Message::TimeoutNow { term: lead.term });
+        }
+    }
+
+    /// The last entry that may leave: all but a configuration that is not on the own disk, and what is behind it.
+    fn sendable_last(&self) -> u64 {
+        let (last, durable) = (self.tail.last(), self.durable_last());
+        let config = (durable + 1..=last).find(|index| matches!(self.tail.get(*index), Some(Entry::Config(_))));
+        config.map_or(last, |index| index - 1)
+    }
+}

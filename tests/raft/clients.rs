@@ -1,0 +1,210 @@
+//! The clients of the simulated cluster: what they ask of which node, what they do without an answer, and the histories that come of it.
+
+use std::collections::BTreeMap;
+
+use bigbunny::json::{self, Value};
+use bigbunny::kv::ask::{Answer, Question};
+use bigbunny::kv::command::{Change, Command};
+
+use crate::history::{Back, Histories, OPERATIONS_MAX, Operation, What};
+use crate::rng::Rng;
+
+const KEYS: u64 = 6;
+const RETRIES_MAX: u32 = 8;
+
+/// An operation that has no answer yet.
+struct Open {
+    key: String,
+    /// Its place in the history of its key.
+    at: usize,
+    what: What,
+    /// With one it is sent again when its fate is unknown.
+    idempotency_key: Option<String>,
+    node: usize,
+    retries: u32,
+}
+
+/// All clients.
+pub struct Clients {
+    rng: Rng,
+    pub histories: Histories,
+    open: BTreeMap<u64, Open>,
+    next_id: u64,
+    next_value: u64,
+    pub done: u64,
+    pub mismatches: u64,
+    pub unknown: u64,
+    pub refused: u64,
+    pub retried: u64,
+}
+
+/// What a client does next.
+pub struct Asked {
+    pub id: u64,
+    pub node: usize,
+    pub question: Question,
+}
+
+impl Clients {
+    pub fn new(rng: Rng) -> Self {
+        Self {
+            rng,
+            histories: Histories::default(),
+            open: BTreeMap::new(),
+            next_id: 1_000_000,
+            next_value: 0,
+            done: 0,
+            mismatches: 0,
+            unknown: 0,
+            refused: 0,
+            retried: 0,
+        }
+    }
+
+    pub fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
+    fn question(what: &What, key: &str, idempotency_key: Option<&String>) -> Question {
+        let key = key.to_owned();
+        let change = match what.clone() {
+            What::Read => return Question::Read { key },
+            What::Set(value) => Change::Set { key, value },
+            What::Delete => Change::Delete { key },
+            What::Cas(expect, value) => Change::Cas { key, expect, value },
+        };
+        let command = Command { idempotency_key: idempotency_key.cloned(), changes: vec![change], is_batch: false };
+        // As it comes over the wire.
+        Question::Write(Command::read(&command.to_bytes()).unwrap())
+    }
+
+    /// Asks something of a node at random.
+    pub fn ask(&mut self, now: u64, nodes: usize) -> Option<Asked> {
+        let key = format!("key-{}", self.rng.below(KEYS));
+        self.next_value += 1;
+        let value = self.next_value.to_string();
+        let known = |rng: &mut Rng, last: u64| (!rng.one_in(4)).then(|| (last - rng.below(last.min(12))).to_string());
+        let what = match self.rng.below(10) {
+            0..4 => What::Read,
+            4..7 => What::Set(value),
+            7 => What::Delete,
+            _ => What::Cas(known(&mut self.rng, self.next_value), (!self.rng.one_in(5)).then_some(value)),
+        };
+        let node = self.rng.index(nodes);
+        let is_idempotent = what != What::Read && self.rng.one_in(3);
+        self.begin(now, key, what, node, is_idempotent)
+    }
+
+    /// Reads every key through one node, at the end.
+    pub fn read_all(&mut self, now: u64, node: usize) -> Vec<Asked> {
+        let keys: Vec<String> = self.histories.0.keys().cloned().collect();
+        keys.into_iter().filter_map(|key| self.begin(now, key, What::Read, node, false)).collect()
+    }
+
+    fn begin(&mut self, now: u64, key: String, what: What, node: usize, is_idempotent: bool) -> Option<Asked> {
+        let history = self.histories.0.entry(key.clone()).or_default();
+        // Some room is left for the reads at the end.
+        let most = if what == What::Read { OPERATIONS_MAX } else { OPERATIONS_MAX - 28 };
+        if history.len() >= most {
+            return None;
+        }
+        let at = history.len();
+        history.push(Operation { what: what.clone(), asked: now, back: None });
+        self.next_id += 1;
+        let id = self.next_id;
+        let idempotency_key = is_idempotent.then(|| format!("once-{id}"));
+        let question = Self::question(&what, &key, idempotency_key.as_ref());
+        self.open.insert(id, Open { key, at, what, idempotency_key, node, retries: 0 });
+        Some(Asked { id, node, question })
+    }
+
+    /// An answer has come. Says what to ask again.
+    pub fn on_answer(&mut self, now: u64, id: u64, answer: &Answer, nodes: usize) -> Option<Asked> {
+        let open = self.open.remove(&id)?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let back = match (answer.status, &open.what) {
+            (200, What::Read) => Back::Done(ok_of(&answer.body)),
+            (404, What::Read) => Back::Done(None),
+            (200, _) => Back::Done(None),
+            (409, What::Cas(..)) => {
+                self.mismatches += 1;
+                Back::Mismatch(mismatch_of(&answer.body))
+            }
+            (503, _) if text.contains("NoLeader") && open.retries == 0 => {
+                // For sure nothing was done.
+                self.refused += 1;
+                self.withdraw(&open);
+                return None;
+            }
+            (507, _) if open.retries == 0 => {
+                self.refused += 1;
+                self.withdraw(&open);
+                return None;
+            }
+            (503 | 507, _) => return self.on_lost_answer(now, id, open, nodes),
+            (status, _) => panic!("an answer of {status}: {text}"),
+        };
+        self.done += 1;
+        self.histories.0.get_mut(&open.key).unwrap()[open.at].back = Some((now, back));
+        None
+    }
+
+    /// Whoever asked a node that is gone gets no answer. Says what to ask again.
+    pub fn on_crash(&mut self, now: u64, node: usize, nodes: usize) -> Vec<Asked> {
+        let lost: Vec<u64> = self.open.iter().filter(|(_, open)| open.node == node).map(|(id, _)| *id).collect();
+        let mut again = Vec::new();
+        for id in lost {
+            let open = self.open.remove(&id).unwrap();
+            again.extend(self.on_lost_answer(now, id, open, nodes));
+        }
+        again
+    }
+
+    fn on_lost_answer(&mut self, _now: u64, id: u64, mut open: Open, nodes: usize) -> Option<Asked> {
+        let is_change = open.what != What::Read;
+        if open.idempotency_key.is_none() || open.retries == RETRIES_MAX {
+            self.unknown += u64::from(is_change);
+            if !is_change {
+                self.withdraw(&open);
+            }
+            return None;
+        }
+        self.retried += 1;
+        open.retries += 1;
+        open.node = self.rng.index(nodes);
+        let question = Self::question(&open.what, &open.key, open.idempotency_key.as_ref());
+        let node = open.node;
+        self.open.insert(id, open);
+        Some(Asked { id, node, question })
+    }
+
+    /// Takes an operation out of the history that has changed and seen nothing: as a read without an answer it says nothing.
+    fn withdraw(&mut self, open: &Open) {
+        let operation = &mut self.histories.0.get_mut(&open.key).unwrap()[open.at];
+        operation.what = What::Read;
+        operation.back = None;
+    }
+}
+
+fn ok_of(body: &[u8]) -> Option<String> {
+    let Ok(Value::Object(object)) = json::read_value(body) else { panic!("no object") };
+    match object.members().pop() {
+        Some((name, Value::String(text))) if name == "Ok" => Some(text.into_owned()),
+        other => panic!("no value: {other:?}"),
+    }
+}
+
+/// `{"Err":{"CasMismatch":{"value":…}}}`
+fn mismatch_of(body: &[u8]) -> Option<String> {
+    let mut value = json::read_value(body).unwrap();
+    while let Value::Object(object) = value {
+        value = object.members().pop().unwrap().1;
+    }
+    match value {
+        Value::String(text) => Some(text.into_owned()),
+        Value::Null => None,
+        Value::Bool(_) | Value::Integer(_) | Value::OtherNumber | Value::Array(_) | Value::Object(_) => {
+            panic!("neither a value nor null")
+        }
+    }
+}
