@@ -150,6 +150,8 @@ pub(crate) struct Host {
     pub(crate) clock: Clock,
     /// It does nothing until then.
     pub(crate) busy_until: u64,
+    /// The last time at which it was arranged that it looks again.
+    pub(crate) wakes_at: u64,
     pub(crate) inbox: VecDeque<Arrival>,
     /// Decided before a pause, and not yet sent.
     pub(crate) unsent: Option<Said>,

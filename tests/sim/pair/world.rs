@@ -112,6 +112,7 @@ impl World {
             life: 0,
             clock: Clock::new(&mut node_rng, 0, profile.drift_ppm[place], profile.clock_step_ns),
             busy_until: 0,
+            wakes_at: 0,
             inbox: Default::default(),
             unsent: None,
             refuses: true,
@@ -309,9 +310,8 @@ impl World {
         if host.busy_until > self.now || !host.inbox.is_empty() || host.unsent.is_some() {
             host.inbox.push_back(arrival);
             let wakes = host.inbox.len() == 1 && host.unsent.is_none();
-            let at = host.busy_until;
             if wakes {
-                self.schedule(at, Event::Wakes { place });
+                self.wakes_later(place);
             }
             return Ok(());
         }
@@ -322,8 +322,17 @@ impl World {
     pub(crate) fn busy(&mut self, place: usize, until: u64) {
         let host = &mut self.hosts[place];
         host.busy_until = host.busy_until.max(until);
-        let at = host.busy_until;
-        self.schedule(at, Event::Wakes { place });
+        self.wakes_later(place);
+    }
+
+    /// Once it is not busy any more, and only once.
+    fn wakes_later(&mut self, place: usize) {
+        let host = &mut self.hosts[place];
+        if host.wakes_at != host.busy_until {
+            host.wakes_at = host.busy_until;
+            let at = host.busy_until;
+            self.schedule(at, Event::Wakes { place });
+        }
     }
 
     pub(crate) fn wakes(&mut self, place: usize) -> Result<(), Wrong> {
@@ -333,9 +342,8 @@ impl World {
                 return Ok(());
             }
             if host.busy_until > self.now {
-                let at = host.busy_until;
                 if !host.inbox.is_empty() {
-                    self.schedule(at, Event::Wakes { place });
+                    self.wakes_later(place);
                 }
                 return Ok(());
             }
