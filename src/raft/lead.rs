@@ -149,7 +149,7 @@ impl Lead {
     /// A follower has entries up to `matched`, and knows that those up to `commit` are committed.
     pub(super) fn note_matched(&mut self, from: NodeId, matched: u64, commit: u64) {
         let Some(progress) = self.peers.get_mut(&from) else { return };
-        progress.known_commit = progress.known_commit.max(commit);
+        progress.known_commit = commit;
         while progress.in_flight.front().is_some_and(|(last, _)| *last <= matched) {
             progress.in_flight.pop_front();
         }
@@ -160,6 +160,8 @@ impl Lead {
     pub(super) fn note_lost(&mut self, to: NodeId, matched: u64) {
         let Some(progress) = self.peers.get_mut(&to) else { return };
         progress.in_flight.clear();
+        // Whoever has started again has to hear anew what is committed: that is on nobody's disk.
+        progress.known_commit = 0;
         if matched > 0 {
             progress.next = matched + 1;
         }

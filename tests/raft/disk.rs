@@ -107,7 +107,13 @@ impl Disk {
         self.written_images.clear();
         let Some(restored) = &mut self.synced.restored else { return };
         match planted {
-            Some(Planted::VoteNotSynced) => restored.vote.1 = None,
+            Some(Planted::VoteNotSynced) => {
+                let newest = restored.entries.iter().rev().find_map(|entry| match entry {
+                    Entry::Term(term) => Some(*term),
+                    Entry::Config(_) | Entry::Command(_) => None,
+                });
+                restored.vote = (newest.unwrap_or(restored.start.position.term), None);
+            }
             Some(Planted::TornTailAccepted) => {
                 let torn = rng.index(4).min(restored.entries.len());
                 restored.entries.truncate(restored.entries.len() - torn);

@@ -154,7 +154,8 @@ pub struct World {
     admin_id: u64,
     admin_answers: BTreeMap<u64, (u16, String)>,
     leaders: BTreeMap<Term, usize>,
-    leader_last: BTreeMap<Term, u64>,
+    /// Of each life of a leader: a term that a lone voter has begun and not saved may begin anew, for nobody has heard of it.
+    leader_last: BTreeMap<(Term, u64), u64>,
     committed: BTreeMap<u64, (Term, Entry)>,
     states: BTreeMap<u64, u64>,
     met: Met,
@@ -707,12 +708,14 @@ impl World {
             if leader != machine {
                 wrong = Some(format!("election safety: {leader} and {machine} lead in term {}", term.get()));
             }
-            let last = self.leader_last.entry(term).or_default();
+            let last = self.leader_last.entry((term, self.machines[machine].life)).or_default();
             if raft.last().index.get() < *last {
                 wrong = Some(format!("leader append-only: {machine} has dropped entries of its own term"));
             }
             *last = raft.last().index.get();
-            if is_new {
+            // One that late votes make a leader of a term that is over owes nothing to later ones.
+            let is_newest = self.leaders.last_key_value().is_some_and(|(newest, _)| *newest == term);
+            if is_new && is_newest {
                 for (index, (term, entry)) in self.committed.range(raft.start().index.get() + 1..) {
                     if raft.entry(*index) != Some((*term, entry)) {
                         wrong =
