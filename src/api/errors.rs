@@ -147,6 +147,9 @@ impl Code {
     }
 }
 
+const FOR_OPERATORS_ONLY: &str =
+    "all connections are in use, and the last place is kept for operators: bbd status, bbd top, bbd promote; try again";
+
 /// Characters of a client's key that an error repeats at most.
 const MAX_NAMED_CHARS: usize = 40;
 
@@ -246,6 +249,18 @@ impl ApiError {
     #[must_use]
     pub const fn bad_store_id() -> Self {
         Self::bad_request("this is no store id of this customer at this site")
+    }
+
+    /// A request of a customer at the place that is kept for operators.
+    #[must_use]
+    pub fn for_operators_only() -> Self {
+        Self::of(Code::StoreUnavailable).saying(FOR_OPERATORS_ONLY)
+    }
+
+    /// Whether it is [`Self::for_operators_only`].
+    #[must_use]
+    pub fn is_for_operators_only(&self) -> bool {
+        self.line == FOR_OPERATORS_ONLY
     }
 
     /// The status of the answer.

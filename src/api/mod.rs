@@ -54,6 +54,8 @@ pub enum Door<'s> {
     Customer(&'s str),
     /// `--metrics-listen`: metrics and health alone.
     Metrics,
+    /// `--uds` while all its places are taken but the one that is kept for operators: everything but what customers ask.
+    Operators,
 }
 
 /// What the shell answers itself.
@@ -173,7 +175,9 @@ fn find_endpoint<'b>(head: &Head<'b>, door: &Door<'_>) -> Result<(&'static Endpo
         (Door::Main | Door::Metrics, _) | (Door::Customer(_), Audience::Customer | Audience::Anyone) => {
             Ok((endpoint, argument))
         }
+        (Door::Operators, Audience::Operator | Audience::Anyone) => Ok((endpoint, argument)),
         (Door::Customer(_), Audience::Operator) => Err(ApiError::of(Code::Unauthorized)),
+        (Door::Operators, Audience::Customer) => Err(ApiError::for_operators_only()),
     }
 }
 
@@ -187,7 +191,7 @@ fn find_customer<'b>(head: &Head<'b>, door: &Door<'b>, audience: Audience) -> Re
             Some(other) if other != *own => Err(ApiError::of(Code::Unauthorized)),
             Some(_) | None => Ok(Some(*own)),
         },
-        (Audience::Customer, Door::Main | Door::Metrics) => {
+        (Audience::Customer, Door::Main | Door::Metrics | Door::Operators) => {
             let missing = ApiError::bad_request("X-Customer-ID is missing: say whose stores these are");
             named()?.map(Some).ok_or(missing)
         }

@@ -151,6 +151,8 @@ fn printable(text: &str) -> String {
 /// A connection to the daemon.
 pub struct Client {
     stream: UnixStream,
+    /// The daemon has said that it takes no further request on it.
+    is_over: bool,
     path: PathBuf,
     /// What was read beyond the last answer.
     rest: Vec<u8>,
@@ -163,7 +165,7 @@ impl Client {
     /// No daemon on the socket, or no permission, with what to do about it.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
         let stream = open(path).map_err(|errno| connect_failure(path, errno))?;
-        Ok(Self { stream, path: path.to_owned(), rest: Vec::new() })
+        Ok(Self { stream, is_over: false, path: path.to_owned(), rest: Vec::new() })
     }
 
     /// The connection itself, for who asks in another way.
@@ -172,11 +174,14 @@ impl Client {
         self.stream
     }
 
-    /// Asks and waits for the answer, whatever its status.
+    /// Asks and waits for the answer, whatever its status; on a new connection if the daemon has ended the last one.
     ///
     /// # Errors
     /// There is none, not in time, or not one of HTTP.
     pub fn ask(&mut self, ask: &Ask<'_>) -> Result<Reply, Failure> {
+        if self.is_over {
+            *self = Self::connect(&self.path)?;
+        }
         let deadline = Instant::now() + ANSWER_TIMEOUT + ask.wait;
         if let Err(error) = self.send(&ask.bytes(), deadline) {
             // A daemon that refuses a request early closes before it has read all of it; its answer says why.
@@ -189,6 +194,7 @@ impl Client {
             match parse_reply(&buffer) {
                 Ok(Some((reply, length))) if reply.status >= 200 => {
                     self.rest = buffer.split_off(length);
+                    self.is_over = reply.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
                     return Ok(reply);
                 }
                 Ok(Some((_, length))) => {

@@ -2,7 +2,7 @@
 //! served and when its answer leaves is the visit's business.
 
 use super::Server;
-use super::connection::{Owed, Stage};
+use super::connection::{Owed, Place, Stage};
 use super::connections::{Replies, request_id};
 use super::limits::{RELEASE_CUSTOMERS_MAX, STORE_ID_CHARS_LOGGED};
 use crate::api::endpoints::Operation;
@@ -101,7 +101,7 @@ impl Server {
             requests: &self.requests,
             limits: &self.limits_met,
             log: &self.log,
-            connections: self.connections.open_count() as u64,
+            connections: self.connections.count(Place::Client) as u64,
             connections_limit: self.fixed.room.connections as u64,
             connections_accepted_total: self.connections.accepted_total(),
             connections_rejected_total: self.rejected_total,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mio::event::Event;
 
 use super::intake::{Intake, Missing};
-use super::limits::{LINGER_BYTES_MAX, OUTPUT_BYTES_MAX, OUTPUT_COMPACT_BYTES};
+use super::limits::{LINGER_BYTES_MAX, OPERATOR_PATIENCE, OUTPUT_BYTES_MAX, OUTPUT_COMPACT_BYTES};
 use super::stream::Stream;
 use crate::api::ReplyShape;
 use crate::http::ReplyFrame;
@@ -25,6 +25,33 @@ pub(super) struct HttpTimes {
     pub(super) write: Duration,
     /// Between two requests.
     pub(super) idle: Duration,
+}
+
+impl HttpTimes {
+    /// The same, none of them longer than `most`.
+    fn at_most(&self, most: Duration) -> Self {
+        let [read, read_header, write, idle] =
+            [self.read, self.read_header, self.write, self.idle].map(|time| time.min(most));
+        Self { read, read_header, write, idle }
+    }
+}
+
+/// Which of the server's bounds on connections one counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `--max-connections`.
+    Client,
+    /// `METRICS_CONNECTIONS_MAX`: it came in on `--metrics-listen`.
+    Metrics,
+    /// `OPERATOR_CONNECTIONS_MAX`: an operator was let in while the places of clients were taken.
+    Operator,
+    /// `Room::refused`: there was no room for it, or it has had its answer at a place that others wait for, and only lingers.
+    Refused,
+}
+
+impl Place {
+    /// How many there are.
+    pub(super) const COUNT: usize = 4;
 }
 
 /// Which patience is over.
@@ -93,10 +120,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// Both directions are closed: nobody is there to read an answer.
     pub(super) peer_gone: bool,
-    /// It was refused for want of room and does not count as one of `--max-connections`.
-    pub(super) refused: bool,
-    /// It came in on `--metrics-listen` and does not count as one of them either.
-    pub(super) apart: bool,
+    /// What it counts for.
+    pub(super) place: Place,
     /// The node has heard of it, and must hear of its end.
     pub(super) known_to_node: bool,
     /// It ends by our will while the client may still be sending, so that the answer would be lost without a lingering close.
@@ -119,7 +144,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// One that was just accepted.
-    pub(super) fn new(id: ConnectionId, door: usize, apart: bool, stream: Stream, now: Instant) -> Self {
+    pub(super) fn new(id: ConnectionId, door: usize, place: Place, stream: Stream, now: Instant) -> Self {
         Self {
             id,
             door,
@@ -136,8 +161,7 @@ impl Connection {
             read_closed: false,
             ended: false,
             peer_gone: false,
-            refused: false,
-            apart,
+            place,
             known_to_node: false,
             ends_early: false,
             queued: false,
@@ -251,6 +275,10 @@ impl Connection {
     }
 
     fn patience(&self, times: &HttpTimes) -> Option<(Instant, Due)> {
+        let times = match self.place {
+            Place::Operator => &times.at_most(OPERATOR_PATIENCE),
+            Place::Client | Place::Metrics | Place::Refused => times,
+        };
         if let Stage::Lingering { deadline, .. } = self.stage {
             return Some((deadline, Due::Drop));
         }

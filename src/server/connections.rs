@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::connection::{Connection, Owed};
+use super::connection::{Connection, Owed, Place};
 use super::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
 use super::peer::{Outgoing, log_event};
 use super::stream::Stream;
@@ -32,10 +32,8 @@ pub(super) const CONNECTIONS_MAX: usize = 1 << INDEX_BITS;
 pub(super) struct Connections {
     table: Slab<Connection>,
     accepted_total: u64,
-    /// How many of them were refused and only linger.
-    refused: usize,
-    /// How many came in on `--metrics-listen`, those that were refused not counted.
-    apart: usize,
+    /// How many of them count for what, in the order of [`Place`].
+    counts: [usize; Place::COUNT],
     /// Connections that something happened to.
     woken: VecDeque<ConnectionId>,
     /// Connections that had work left when their visit was over.
@@ -53,8 +51,7 @@ impl Connections {
         Self {
             table: Slab::new(),
             accepted_total: 0,
-            refused: 0,
-            apart: 0,
+            counts: [0; Place::COUNT],
             woken: VecDeque::new(),
             backlog: VecDeque::new(),
             dirty: Vec::new(),
@@ -63,16 +60,22 @@ impl Connections {
         }
     }
 
-    /// Takes a connection in, and counts it apart or with the others; `None` if the table is full.
-    pub(super) fn insert(&mut self, door: usize, apart: bool, stream: Stream, now: Instant) -> Option<&mut Connection> {
+    /// Takes a connection in, at a place that it counts for; `None` if the table is full.
+    pub(super) fn insert(
+        &mut self,
+        door: usize,
+        place: Place,
+        stream: Stream,
+        now: Instant,
+    ) -> Option<&mut Connection> {
         let entry = self.table.vacant_entry();
         if entry.key() >= CONNECTIONS_MAX {
             return None;
         }
         self.accepted_total += 1;
-        self.apart += usize::from(apart);
+        self.counts[place as usize] += 1;
         let id = ConnectionId(self.accepted_total << INDEX_BITS | entry.key() as u64);
-        Some(entry.insert(Connection::new(id, door, apart, stream, now)))
+        Some(entry.insert(Connection::new(id, door, place, stream, now)))
     }
 
     /// The connection of an id, if it is still there.
@@ -89,20 +92,16 @@ impl Connections {
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.get(id)?;
         let connection = self.table.try_remove(index_of(id))?;
-        self.refused -= usize::from(connection.refused);
-        self.apart -= usize::from(connection.apart);
+        self.counts[connection.place as usize] -= 1;
         Some(connection)
     }
 
-    /// Marks a connection as refused: it does not count any more.
-    pub(super) fn refuse(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get(id)
-            && !connection.refused
-        {
-            connection.refused = true;
-            let was_apart = std::mem::take(&mut connection.apart);
-            self.refused += 1;
-            self.apart -= usize::from(was_apart);
+    /// Has a connection make room for the next one: it counts with the refused ones from here on.
+    pub(super) fn leave_place(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get(id) {
+            let left = std::mem::replace(&mut connection.place, Place::Refused);
+            self.counts[left as usize] -= 1;
+            self.counts[Place::Refused as usize] += 1;
         }
     }
 
@@ -116,19 +115,9 @@ impl Connections {
         self.accepted_total
     }
 
-    /// How many are open, those that were refused and those that are counted apart left out.
-    pub(super) fn open_count(&self) -> usize {
-        self.table.len() - self.refused - self.apart
-    }
-
-    /// How many are open that are counted apart.
-    pub(super) fn apart_count(&self) -> usize {
-        self.apart
-    }
-
-    /// How many that were refused linger.
-    pub(super) fn refused_count(&self) -> usize {
-        self.refused
+    /// How many there are at a place.
+    pub(super) fn count(&self, place: Place) -> usize {
+        self.counts[place as usize]
     }
 
     /// Every connection.

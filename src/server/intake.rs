@@ -196,7 +196,7 @@ impl Intake {
             Err(error) => return (bytes.len(), Step::Broken { frame: UNKNOWN_FRAME, error: *error }),
         };
         self.scanned = 0;
-        let frame = frame_of(head);
+        let frame = frame_of(head, context.door);
         let rest = &bytes[head_bytes..];
         let prepared = match api::prepare(head, context.door, context.settings, context.keyring) {
             Ok(prepared) => prepared,
@@ -282,7 +282,7 @@ fn whole_again<'b>(scratch: &'b ChunkedScratch, context: &mut Context<'b, '_>) -
     let Ok(Some((head, _))) = parse_head(&scratch.head, &mut 0, context.head_limits) else {
         return Step::Broken { frame: UNKNOWN_FRAME, error: HEAD_LOST };
     };
-    let frame = frame_of(&head);
+    let frame = frame_of(&head, context.door);
     // The keys may have changed since, so it may fail now; its body has come, so the connection goes on all the same.
     match api::prepare(&head, context.door, context.settings, context.keyring) {
         Ok(prepared) => Step::Request { frame, prepared, body: &scratch.body },
@@ -290,8 +290,11 @@ fn whole_again<'b>(scratch: &'b ChunkedScratch, context: &mut Context<'b, '_>) -
     }
 }
 
-fn frame_of(head: &Head<'_>) -> ReplyFrame {
-    ReplyFrame { version: head.version, head_only: head.method == Method::Head, close: !head.keep_alive }
+/// How the answer to a request is to look. At the place that is kept for operators a connection has one request, so that
+/// nobody stays there.
+fn frame_of(head: &Head<'_>, door: &Door<'_>) -> ReplyFrame {
+    let close = !head.keep_alive || matches!(door, Door::Operators);
+    ReplyFrame { version: head.version, head_only: head.method == Method::Head, close }
 }
 
 #[cfg(test)]

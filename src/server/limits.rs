@@ -64,6 +64,9 @@ pub(super) const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections on `--metrics-listen`, at most; they do not count as clients.
 pub(super) const METRICS_CONNECTIONS_MAX: usize = 16;
+/// Connections for operators while all places of clients are taken, and how long one may keep its place without getting on.
+pub(super) const OPERATOR_CONNECTIONS_MAX: usize = 1;
+pub(super) const OPERATOR_PATIENCE: Duration = Duration::from_secs(1);
 /// Descriptors beside those of clients: standard streams, epoll, signals, the reserve, files read at a reload.
 pub(super) const OTHER_DESCRIPTORS: usize = 24;
 /// Descriptors for the peer, if there is one: the listening socket, both connections, the resolver's, and those of callers.

@@ -11,7 +11,7 @@ use mio::{Registry, Token};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::limits::{OTHER_DESCRIPTORS, REFUSED_LINGERING_MAX};
+use super::limits::{OPERATOR_CONNECTIONS_MAX, OTHER_DESCRIPTORS, REFUSED_LINGERING_MAX};
 use super::socket_file::{ListenError, SocketFile, listen_at};
 use super::stream::{Acceptor, Stream};
 use crate::api::Door;
@@ -151,11 +151,11 @@ pub(super) struct Room {
     pub(super) refused: usize,
 }
 
-/// Raises the limit of open files as far as `wanted` connections need, `beside` other sockets, and the hard limit allows, and says
-/// what there is room for.
+/// Raises the limit of open files as far as `wanted` connections need, `beside` other sockets and that of an operator, and the hard
+/// limit allows, and says what there is room for.
 /// So the connections' own number never exhausts the descriptors: a client too many gets an answer instead of silence.
 pub(super) fn make_room(wanted: usize, beside: usize) -> Room {
-    let other = OTHER_DESCRIPTORS + beside;
+    let other = OTHER_DESCRIPTORS + OPERATOR_CONNECTIONS_MAX + beside;
     let needed = (wanted + REFUSED_LINGERING_MAX + other) as u64;
     let limit = getrlimit(Resource::Nofile);
     let mut current = limit.current.unwrap_or(u64::MAX);
@@ -203,13 +203,17 @@ impl Reserve {
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::METRICS_CONNECTIONS_MAX;
+    use std::time::Duration;
+
+    use super::super::limits::{METRICS_CONNECTIONS_MAX, OPERATOR_PATIENCE};
     use super::*;
 
     #[test]
     fn the_manual_has_the_bounds() {
         const MANUAL: &str = include_str!("../../man/bbd.8");
         assert!(MANUAL.contains(&format!("Up to {METRICS_CONNECTIONS_MAX} connections may be open there")));
+        assert!(OPERATOR_CONNECTIONS_MAX == 1 && MANUAL.contains("is one more place on the socket"));
+        assert!(OPERATOR_PATIENCE == Duration::from_secs(1) && MANUAL.contains("which has to come within a second"));
     }
 
     #[test]

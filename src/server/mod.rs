@@ -56,16 +56,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Uid, geteuid};
 
-use self::connection::HttpTimes;
+use self::connection::{HttpTimes, Place};
 use self::connections::{CONNECTIONS_MAX, Connections, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, METRICS_CONNECTIONS_MAX,
-    PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_FOR_BACKLOG,
-    REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX, TARGET_BYTES_MAX,
-    TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
+    OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, REQUESTS_PER_CLOCK,
+    REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX,
+    TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
@@ -127,6 +128,8 @@ struct Fixed {
     settings: Settings,
     times: HttpTimes,
     room: Room,
+    /// The daemon's own.
+    uid: Uid,
     host_id: String,
     site: String,
     warnings: Vec<String>,
@@ -287,6 +290,7 @@ impl Server {
                 idle: config.http_idle_timeout,
             },
             room,
+            uid: geteuid(),
             host_id: config.host_id.clone(),
             site: config.site.clone(),
             warnings: config.warnings.clone(),
@@ -482,20 +486,15 @@ impl Server {
 
     /// Takes a client in, or tells it that there is no room.
     fn admit(&mut self, now: Now, door: usize, stream: Stream) {
-        let apart = matches!(self.fixed.doors[door], DoorOwner::Metrics);
-        let is_full = if apart {
-            self.connections.apart_count() >= METRICS_CONNECTIONS_MAX
-        } else {
-            self.connections.open_count() >= self.fixed.room.connections
-        };
-        if is_full {
-            self.rejected_total += 1;
-            self.limits_met.note(Limit::Connections);
-            if self.connections.refused_count() >= self.fixed.room.refused {
+        let place = self.place_for(door, &stream);
+        let is_refused = place == Place::Refused;
+        if is_refused {
+            self.note_no_room();
+            if self.connections.count(Place::Refused) >= self.fixed.room.refused {
                 return self.refuse(stream);
             }
         }
-        let Some(connection) = self.connections.insert(door, apart, stream, now.monotonic) else { return };
+        let Some(connection) = self.connections.insert(door, place, stream, now.monotonic) else { return };
         let id = connection.id;
         let registered =
             self.poll.registry().register(connection.stream.source(), Token(index_of(id)), Interest::READABLE);
@@ -505,8 +504,7 @@ impl Server {
             self.connections.remove(id);
             return;
         }
-        if is_full {
-            self.connections.refuse(id);
+        if is_refused {
             self.answer_error(now, id, UNKNOWN_FRAME, None, &no_room());
             self.send(now, id);
             if let Some(connection) = self.connections.get(id) {
@@ -516,6 +514,32 @@ impl Server {
             }
         }
         self.settle_timer(id);
+    }
+
+    /// Where there is room for a client. When all places are taken, there is one more for an operator who comes to see why.
+    fn place_for(&self, door: usize, stream: &Stream) -> Place {
+        let has_room = |place, most| self.connections.count(place) < most;
+        match self.fixed.doors[door] {
+            DoorOwner::Metrics if has_room(Place::Metrics, METRICS_CONNECTIONS_MAX) => Place::Metrics,
+            DoorOwner::Everyone | DoorOwner::Customer(_) if has_room(Place::Client, self.fixed.room.connections) => {
+                Place::Client
+            }
+            DoorOwner::Everyone if has_room(Place::Operator, OPERATOR_CONNECTIONS_MAX) && self.is_operator(stream) => {
+                Place::Operator
+            }
+            DoorOwner::Everyone | DoorOwner::Customer(_) | DoorOwner::Metrics => Place::Refused,
+        }
+    }
+
+    /// Root, and the daemon's own user, who could stop it as well.
+    fn is_operator(&self, stream: &Stream) -> bool {
+        stream.client_uid().is_some_and(|uid| uid == Uid::ROOT || uid == self.fixed.uid)
+    }
+
+    /// Counts a client for whom there is no room.
+    fn note_no_room(&mut self) {
+        self.rejected_total += 1;
+        self.limits_met.note(Limit::Connections);
     }
 
     /// Tells a client that there is no room, and closes.

@@ -1,7 +1,7 @@
 //! Signals, and the two ways to end: a clean stop, and the end of its patience. The reload is in [`super::reload`].
 
 use super::Server;
-use super::connection::Stage;
+use super::connection::{Place, Stage};
 use super::limits::{STOP_ACCEPT_ROUNDS_MAX, STOP_TIME_MAX};
 use crate::log::{LogEvent, Value};
 use crate::node::request::ConnectionId;
@@ -68,7 +68,7 @@ impl Server {
         self.log.event(
             now,
             LogEvent::Stopping,
-            &[("connections", Value::Number(self.connections.open_count() as u64))],
+            &[("connections", Value::Number(self.connections.count(Place::Client) as u64))],
         );
         self.service_manager.is_stopping();
         // Those who wait at a socket that was passed in are left to the next daemon that it is passed to. From one of our own

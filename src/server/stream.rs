@@ -6,6 +6,8 @@ use std::net::Shutdown;
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Uid;
 
 /// One client's socket.
 pub(super) enum Stream {
@@ -46,6 +48,14 @@ impl Stream {
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
         };
+    }
+
+    /// Whose process the client was when it connected, as the system says; nobody knows of one on TCP.
+    pub(super) fn client_uid(&self) -> Option<Uid> {
+        match self {
+            Self::Unix(stream) => socket_peercred(stream).ok().map(|client| client.uid),
+            Self::Tcp(_) => None,
+        }
     }
 
     /// What the loop polls.

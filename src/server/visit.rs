@@ -7,11 +7,14 @@ use std::rc::Rc;
 
 use mio::{Interest, Token};
 
-use super::connection::{Due, Stage};
+use super::connection::{Due, Place, Stage};
 use super::connections::index_of;
 use super::intake::{Context, Step, UNKNOWN_FRAME};
-use super::limits::{LINGER_TIME_MAX, OUTPUT_BYTES_PER_REQUEST, READS_PER_VISIT_MAX, WRITE_BYTES_PER_VISIT_MAX};
+use super::limits::{
+    LINGER_TIME_MAX, OUTPUT_BYTES_PER_REQUEST, READS_PER_VISIT_MAX, REFUSED_LINGER_TIME_MAX, WRITE_BYTES_PER_VISIT_MAX,
+};
 use super::{Server, clock};
+use crate::api::Door;
 use crate::log::{LogEvent, Value};
 use crate::metrics::limits::Limit;
 use crate::node::Input;
@@ -76,7 +79,17 @@ impl Server {
                     if connection.ended {
                         return Fate::Close;
                     }
-                    connection.linger(now.monotonic, LINGER_TIME_MAX);
+                    let mut linger_time = LINGER_TIME_MAX;
+                    if connection.place == Place::Operator {
+                        // The next operator does not wait for the client's end.
+                        if self.connections.count(Place::Refused) >= self.fixed.room.refused {
+                            return Fate::Close;
+                        }
+                        self.connections.leave_place(id);
+                        linger_time = REFUSED_LINGER_TIME_MAX;
+                    }
+                    let Some(connection) = self.connections.get(id) else { return Fate::Keep };
+                    connection.linger(now.monotonic, linger_time);
                     let input = connection.input.clear();
                     self.connections.spares.put(input);
                     continue;
@@ -208,7 +221,10 @@ impl Server {
                 break true;
             }
             let unsent_before = connection.output.unsent_bytes();
-            let door = fixed.doors[connection.door].door();
+            let door = match connection.place {
+                Place::Operator => Door::Operators,
+                Place::Client | Place::Metrics | Place::Refused => fixed.doors[connection.door].door(),
+            };
             let mut context = Context {
                 head_limits: &fixed.head_limits,
                 settings: &fixed.settings,
@@ -229,6 +245,9 @@ impl Server {
                 }
                 Step::Refused { frame, operation, error } => {
                     connection.note_request(now.monotonic);
+                    if error.is_for_operators_only() {
+                        self.note_no_room();
+                    }
                     self.answer_error(now, id, frame, operation, &error);
                     self.end_early_if_closing(id);
                 }

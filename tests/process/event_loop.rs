@@ -273,25 +273,31 @@ fn limits_that_are_met_are_logged_and_not_again_and_again() {
 
 #[test]
 fn connections_past_the_limit_are_told_and_closed() {
-    let daemon = Daemon::start(&["--max-connections=5"]);
+    let dir = TempDir::new();
+    // The other door has no place for operators.
+    let own = dir.path().join("own.sock");
+    let daemon = Daemon::start_in(dir, |command| {
+        command.arg("--max-connections=5").arg(format!("--uds-for=acme={}", own.display()));
+    });
+    let connect = || Connection::new(UnixStream::connect(&own).unwrap());
     let mut open: Vec<Connection> = (0..5).map(|_| daemon.connect()).collect();
     for connection in &mut open {
         connection.send(HEALTHZ);
         assert_eq!(answer(connection).status, 200);
     }
-    let mut late = daemon.connect();
+    let mut late = connect();
     sleep(Duration::from_millis(50));
     late.stream().write_all(HEALTHZ).expect("who is refused may still send its request");
     assert_eq!(answer(&mut late).status, 503);
     // More than may linger, so that both ways of refusing are taken.
     for _ in 0..100 {
-        let mut refused = daemon.connect();
+        let mut refused = connect();
         let answer = answer(&mut refused);
         assert_eq!((answer.status, answer.closes()), (503, true));
         assert!(answer.header("Retry-After").is_some());
         refused.expect_end().unwrap();
     }
-    let refused: Vec<Connection> = (0..100).map(|_| daemon.connect()).collect();
+    let refused: Vec<Connection> = (0..100).map(|_| connect()).collect();
     for connection in &mut open {
         connection.send(HEALTHZ);
         assert_eq!(answer(connection).status, 200, "those inside are not hurt");

@@ -6,6 +6,7 @@ mod cluster_script;
 mod completions;
 mod event_loop;
 mod examples;
+mod full_server;
 mod http_profile;
 mod install;
 mod lifecycle;

@@ -387,6 +387,22 @@ fn a_door_of_one_customer() {
 }
 
 #[test]
+fn the_door_of_operators() {
+    for endpoint in &ENDPOINTS {
+        let (method, target, headers, body) = good(endpoint);
+        let result = ask_at(Door::Operators, method, &target, &headers, body);
+        match endpoint.audience() {
+            Audience::Operator | Audience::Anyone => assert!(result.is_ok(), "{}", endpoint.name),
+            Audience::Customer => {
+                let error = result.unwrap_err();
+                assert!(error.is_for_operators_only(), "{}: {error:?}", endpoint.name);
+                assert_eq!((error.status(), error.code()), (503, Some(Code::StoreUnavailable)));
+            }
+        }
+    }
+}
+
+#[test]
 fn the_door_of_metrics() {
     for endpoint in &ENDPOINTS {
         let (method, target, headers, body) = good(endpoint);

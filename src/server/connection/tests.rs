@@ -22,7 +22,7 @@ fn at(ms: u64) -> Instant {
 /// A connection that was accepted at 1000 ms, and its other end.
 fn connection() -> (Connection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Connection::new(ConnectionId(1 << 20), 0, false, Stream::Unix(ours), at(1000)), theirs)
+    (Connection::new(ConnectionId(1 << 20), 0, Place::Client, Stream::Unix(ours), at(1000)), theirs)
 }
 
 fn owed() -> Owed {
@@ -67,6 +67,23 @@ fn what_was_not_looked_at_is_not_late() {
     connection.input.set_fresh(false);
     connection.note_waiting(at(5000));
     assert_eq!(connection.deadline(&TIMES), Some(at(5010)));
+}
+
+#[test]
+fn at_the_place_for_operators_patience_is_short() {
+    let (mut connection, _other) = connection();
+    let times = HttpTimes {
+        read: Duration::from_secs(30),
+        read_header: Duration::from_secs(10),
+        write: Duration::from_secs(30),
+        idle: Duration::from_millis(700),
+    };
+    connection.place = Place::Operator;
+    assert_eq!(connection.deadline(&times), Some(at(1700)), "the shorter one holds");
+    connection.request_since = Some(at(1500));
+    assert_eq!(connection.deadline(&times), Some(at(2500)));
+    answer(&mut connection, 10, at(3000));
+    assert_eq!(connection.deadline(&times), Some(at(4000)));
 }
 
 #[test]

@@ -27,6 +27,7 @@ struct Driver {
     seen: Vec<Seen>,
     asked: usize,
     closed: bool,
+    door: Door<'static>,
 }
 
 impl Driver {
@@ -39,6 +40,7 @@ impl Driver {
             seen: Vec::new(),
             asked: 0,
             closed: false,
+            door: Door::Main,
         }
     }
 
@@ -47,7 +49,7 @@ impl Driver {
         let mut used = 0;
         while !self.closed {
             let mut context =
-                Context { head_limits: &LIMITS, settings: &SETTINGS, door: &Door::Main, keyring: &mut self.keyring };
+                Context { head_limits: &LIMITS, settings: &SETTINGS, door: &self.door, keyring: &mut self.keyring };
             let (consumed, step) = self.intake.next(&self.input[used..], &mut self.scratch, &mut context);
             used += consumed;
             match step {
@@ -129,6 +131,18 @@ fn bodies_of_every_framing() {
 fn nothing_is_read_behind_the_last_request() {
     let example = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{NEXT}");
     assert_eq!(requests(&example), [request("")]);
+}
+
+#[test]
+fn at_the_place_for_operators_a_connection_has_one_request() {
+    for (request, status) in [("GET /healthz", None), ("GET /api/v1/named/n", Some(503))] {
+        let mut driver = Driver::new();
+        driver.door = Door::Operators;
+        driver.deliver(format!("{request} HTTP/1.1\r\nHost: a\r\nX-Customer-ID: c\r\n\r\n").repeat(3).as_bytes());
+        let only = status.map_or_else(|| Seen::Request(String::new()), |status| Seen::Refused(status, true));
+        assert_eq!(driver.seen, [only]);
+        assert!(driver.closed);
+    }
 }
 
 #[test]

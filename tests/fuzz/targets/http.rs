@@ -38,7 +38,7 @@ pub fn http_head(input: &[u8]) {
         assert!(*length <= input.len() && *length <= LIMITS.max_head_bytes);
         assert!(head.path.starts_with('/') || head.path == "*");
         KEYRING.with_borrow_mut(|keyring| {
-            for door in [Door::Main, Door::Customer("c"), Door::Metrics] {
+            for door in [Door::Main, Door::Customer("c"), Door::Metrics, Door::Operators] {
                 let prepared = match api::prepare(head, &door, &SETTINGS, keyring) {
                     Ok(prepared) => prepared,
                     Err(error) => {
