@@ -128,3 +128,6 @@ pub(super) fn read_record<'b>(reader: &mut Reader<'b>) -> Result<Record<'b>, Mal
         _ => return Err(Malformed),
     })
 }
+
+#[cfg(test)]
+mod tests;
