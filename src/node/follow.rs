@@ -59,7 +59,6 @@ impl Node {
     }
 
     pub(super) fn on_heartbeat(&mut self, now: Now, epoch: u32, sent_at_ns: u64, outbox: &mut dyn Outbox) {
-        self.step_down_if_older(now, epoch, outbox);
         let is_older = epoch < self.epoch && !planted::is(Bug::EpochNotCompared);
         if is_older || self.role() == Role::Primary {
             return;
@@ -88,7 +87,6 @@ impl Node {
         outbox: &mut dyn Outbox,
     ) -> Result<(), PeerMisbehaved> {
         let &Batch { first_number, count, records } = batch;
-        self.step_down_if_older(now, epoch, outbox);
         let peering = self.peering.as_mut().expect("only with a peer");
         let follows = peering.stream.is_some_and(|stream| stream.epoch == epoch);
         if epoch != self.epoch || peering.role == Role::Primary || !follows {

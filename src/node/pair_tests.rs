@@ -5,6 +5,7 @@
 
 mod overload;
 mod reach;
+mod spaces;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

@@ -118,7 +118,7 @@ pub(super) struct Peering {
     pub(super) peer_role: Option<Role>,
     pub(super) heard_at: Option<Instant>,
     /// The number in the last status sent: two primaries compare what they have told each other.
-    told_number: u64,
+    pub(super) told_number: u64,
 
     // As primary.
     pub(super) backlog: Backlog,
@@ -164,7 +164,7 @@ pub(super) struct Peering {
     /// This life of the peer has said that it has data.
     pub(super) peer_has_data: bool,
     /// The newest epoch that this life of the peer spoke of: what it says of older ones it said before.
-    peer_epoch: u32,
+    pub(super) peer_epoch: u32,
 
     // As anything but primary.
     pub(super) forwards: Forwards,
@@ -410,10 +410,11 @@ impl Node {
             return Ok(());
         }
         self.peer().heard_at = Some(now.monotonic);
+        self.step_down_if_older(now, &message, outbox);
         match message {
             Message::Status { role, epoch, number } => self.on_status(now, role, epoch, number, outbox),
             Message::Join { epoch, primary, number } => {
-                self.on_join(now, StreamId { epoch, primary }, number, outbox);
+                self.on_join(StreamId { epoch, primary }, number, outbox);
             }
             Message::Begin { epoch, primary, number, base } => {
                 self.on_begin(now, StreamId { epoch, primary }, number, base, outbox);
@@ -489,14 +490,19 @@ impl Node {
         }
     }
 
-    /// A heartbeat or change of a newer epoch than this primary's: it is one no longer. Says whether it was.
-    pub(super) fn step_down_if_older(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) -> bool {
-        let is_older = epoch > self.epoch && self.role() == Role::Primary && !planted::is(Bug::EpochNotCompared);
-        if is_older {
+    /// Whatever speaks of a newer epoch than this primary's ends it, before it means anything else. What to do after a status
+    /// depends on the role it tells.
+    fn step_down_if_older(&mut self, now: Now, message: &Message<'_>, outbox: &mut dyn Outbox) {
+        if self.role() != Role::Primary
+            || matches!(message, Message::Status { .. })
+            || planted::is(Bug::EpochNotCompared)
+        {
+            return;
+        }
+        if let Some(epoch) = message.epoch().filter(|&epoch| epoch > self.epoch) {
             self.step_down(now, epoch, outbox);
             self.send_join(outbox);
         }
-        is_older
     }
 
     /// The peer promoted itself without this node: what this node has beyond the common history is worth nothing.

@@ -214,8 +214,8 @@ impl Node {
     }
 
     /// Somebody wants to follow from behind `number` of a stream.
-    pub(super) fn on_join(&mut self, now: Now, stream: StreamId, number: u64, outbox: &mut dyn Outbox) {
-        if self.step_down_if_older(now, stream.epoch, outbox) || self.role() != Role::Primary {
+    pub(super) fn on_join(&mut self, stream: StreamId, number: u64, outbox: &mut dyn Outbox) {
+        if self.role() != Role::Primary {
             return;
         }
         let epoch = self.epoch;
@@ -253,7 +253,6 @@ impl Node {
         outbox: &mut dyn Outbox,
     ) -> Result<(), PeerMisbehaved> {
         if epoch != self.epoch || self.role() != Role::Primary {
-            self.step_down_if_older(now, epoch, outbox);
             return Ok(());
         }
         self.end_order_to_be_alone();
@@ -278,7 +277,7 @@ impl Node {
         if peering.follower == Follower::None && peering.peer_role == Some(Role::Secondary) {
             // It believes that it follows.
             let primary = peering.incarnation;
-            self.on_join(now, StreamId { epoch, primary }, number, outbox);
+            self.on_join(StreamId { epoch, primary }, number, outbox);
         } else if peering.snapshot_owed {
             begin_snapshot(peering, epoch, outbox);
         } else if peering.follower != Follower::None {

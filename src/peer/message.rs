@@ -222,6 +222,24 @@ impl Message<'_> {
             Self::Forward { .. } | Self::Forwarded { .. } | Self::ConnectionClosed { .. } => Path::Forward,
         }
     }
+
+    /// The epoch it is about; clients' requests are about none.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<u32> {
+        match *self {
+            Self::Status { epoch, .. }
+            | Self::Join { epoch, .. }
+            | Self::Begin { epoch, .. }
+            | Self::Resume { epoch, .. }
+            | Self::Changes { epoch, .. }
+            | Self::Heartbeat { epoch, .. }
+            | Self::Ack { epoch, .. }
+            | Self::Handover { epoch }
+            | Self::HandoverDone { epoch, .. }
+            | Self::HandoverRefused { epoch } => Some(epoch),
+            Self::Forward { .. } | Self::Forwarded { .. } | Self::ConnectionClosed { .. } => None,
+        }
+    }
 }
 
 /// Appends a message.
