@@ -332,6 +332,7 @@ mod tests {
         ];
         vec![
             Message::Hello { cluster: Some(uuid), uuid, address: "127.0.0.1:8080".to_owned() },
+            Message::Hello { cluster: None, uuid, address: "127.0.0.1:8080".to_owned() },
             Message::PreVote { term, last },
             Message::PreVoteReply { term, asked: term, granted: true },
             Message::Vote { term, last },
@@ -347,6 +348,34 @@ mod tests {
             Message::Snapshot { term, last, total: 10, offset: 3, part: b"part".to_vec() },
             Message::SnapshotReply { term, last, received: 7 },
         ]
+    }
+
+    /// A new kind does not compile until it has a place here, and fails below until it has an example.
+    const fn place(message: &Message) -> usize {
+        match message {
+            Message::Hello { .. } => 0,
+            Message::PreVote { .. } => 1,
+            Message::PreVoteReply { .. } => 2,
+            Message::Vote { .. } => 3,
+            Message::VoteReply { .. } => 4,
+            Message::TimeoutNow { .. } => 5,
+            Message::Removed { .. } => 6,
+            Message::Append { .. } => 7,
+            Message::AppendReply { .. } => 8,
+            Message::Heartbeat { .. } => 9,
+            Message::HeartbeatReply { .. } => 10,
+            Message::Forward { .. } => 11,
+            Message::Forwarded { .. } => 12,
+            Message::Snapshot { .. } => 13,
+            Message::SnapshotReply { .. } => 14,
+        }
+    }
+
+    #[test]
+    fn there_is_an_example_of_every_message() {
+        let mut places: Vec<usize> = examples().iter().map(place).collect();
+        places.dedup();
+        assert!(places.into_iter().eq(0..15));
     }
 
     #[test]
