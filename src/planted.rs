@@ -5,11 +5,11 @@
 //! refuses to run.
 
 macro_rules! bugs {
-    ($($name:ident = $text:literal,)*) => {
+    ($($(#[doc = $how:literal])* $name:ident = $text:literal,)*) => {
         /// A mistake, by its name in the list of faults to survive.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "each has its name for people in `ALL`")]
-        pub enum Bug { $($name,)* }
+        pub enum Bug { $($(#[doc = $how])* $name,)* }
 
         impl Bug {
             /// All of them, with their names for people.
@@ -29,6 +29,9 @@ bugs! {
     PromotionWithGap = "promotion with a gap",
     AnswerBeforeApply = "answer before apply",
     SnapshotOffByOne = "snapshot cut off by one",
+    /// Made as records applied again that a batch brings a second time. The two places cannot be mixed up otherwise: images and changes
+    /// are numbered in one stream, and each tells the whole new state, so what is in the snapshot and behind it is the same twice
+    /// unless an older record comes after a newer one.
     ChangeAppliedTwice = "change applied in and behind the snapshot",
     TombstoneDropped = "tombstone dropped early",
     ExpiryNotReplicated = "expiry not replicated",
