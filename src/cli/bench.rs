@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use self::drive::{Driven, Work, drive};
+use super::client::connect_unix;
 use super::commands::{BENCH_SIZE, CONNECTIONS, CommandFlag, DURATION, IDS, JSON, PIPELINE};
 use super::exit::{Exit, Failure};
 use super::invocation::Invocation;
@@ -234,9 +235,8 @@ fn show_progress(line: &str) {
 pub(super) fn bench(invocation: &Invocation) -> Outcome {
     let plan = Plan::of(invocation)?;
     let mut bench = Bench::new(invocation.customer(), &plan);
-    let connect = |count: usize| -> Result<Vec<_>, Failure> {
-        (0..count).map(|_| invocation.connect().map(super::client::Client::into_stream)).collect()
-    };
+    let connect =
+        |count: usize| -> Result<Vec<_>, Failure> { (0..count).map(|_| connect_unix(invocation.uds())).collect() };
     let mut rate_limited = 0;
     let mut fill = |template: &Template, wanted: &[Measured]| -> Result<Vec<String>, Failure> {
         if !plan.measures(wanted) {

@@ -1,7 +1,10 @@
-//! Owns the conversation with the daemon: one blocking HTTP/1.1 connection on its Unix socket, with a deadline for each request.
+//! Owns the conversation with the daemon: one blocking HTTP/1.1 connection, on its Unix socket or over TCP, with a deadline for each
+//! request.
 //! Does not own what is asked for, nor what an answer means to a command.
 
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,13 +15,14 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::exit::{Exit, Failure};
+use crate::config::values::HostPort;
 
 /// How long the daemon has for an answer, the time that a request waits for a lock aside.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes that the head of an answer may have.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most bytes that the body of an answer may have: a page of the longest names, all escaped, has room.
-const MAX_BODY_BYTES: usize = 16 << 20;
+pub const MAX_BODY_BYTES: usize = 16 << 20;
 /// The most header lines that an answer may have.
 const MAX_HEADERS: usize = 64;
 /// Bytes read at a time.
@@ -37,13 +41,22 @@ pub struct Ask<'a> {
     pub body: &'a [u8],
     /// How long the daemon may wait before it answers, as the request itself allows it to.
     pub wait: Duration,
+    /// The most bytes that the body of the answer may have.
+    pub answer_max_bytes: usize,
 }
 
 impl<'a> Ask<'a> {
     /// A `POST` without body and headers.
     #[must_use]
     pub fn post(target: String) -> Self {
-        Self { method: "POST", target, headers: Vec::new(), body: b"", wait: Duration::ZERO }
+        Self {
+            method: "POST",
+            target,
+            headers: Vec::new(),
+            body: b"",
+            wait: Duration::ZERO,
+            answer_max_bytes: MAX_BODY_BYTES,
+        }
     }
 
     /// With another method.
@@ -144,34 +157,83 @@ fn in_our_words(code: &str) -> Option<&'static str> {
 }
 
 /// Text for a terminal: on one line, without control characters.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Where a daemon is.
+#[derive(Clone)]
+enum Place {
+    Socket(PathBuf),
+    Address(HostPort),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Address(addr) => addr.fmt(f),
+        }
+    }
+}
+
+/// What a connection runs over.
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    fn write_before(&mut self, bytes: &[u8], deadline: Instant) -> std::io::Result<usize> {
+        let timeout = Some(time_left(deadline)?);
+        match self {
+            Self::Unix(stream) => stream.set_write_timeout(timeout).and_then(|()| stream.write(bytes)),
+            Self::Tcp(stream) => stream.set_write_timeout(timeout).and_then(|()| stream.write(bytes)),
+        }
+    }
+
+    fn read_before(&mut self, chunk: &mut [u8], deadline: Instant) -> std::io::Result<usize> {
+        let timeout = Some(time_left(deadline)?);
+        match self {
+            Self::Unix(stream) => stream.set_read_timeout(timeout).and_then(|()| stream.read(chunk)),
+            Self::Tcp(stream) => stream.set_read_timeout(timeout).and_then(|()| stream.read(chunk)),
+        }
+    }
 }
 
 /// A connection to the daemon.
 pub struct Client {
-    stream: UnixStream,
+    stream: Stream,
     /// The daemon has said that it takes no further request on it.
     is_over: bool,
-    path: PathBuf,
+    place: Place,
     /// What was read beyond the last answer.
     rest: Vec<u8>,
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to a daemon's socket.
     ///
     /// # Errors
-    /// No daemon on the socket, or no permission, with what to do about it.
+    /// As [`connect_unix`].
     pub fn connect(path: &Path) -> Result<Self, Failure> {
-        let stream = open(path).map_err(|errno| connect_failure(path, errno))?;
-        Ok(Self { stream, is_over: false, path: path.to_owned(), rest: Vec::new() })
+        Self::connect_to(Place::Socket(path.to_owned()))
     }
 
-    /// The connection itself, for who asks in another way.
-    #[must_use]
-    pub fn into_stream(self) -> UnixStream {
-        self.stream
+    /// Connects to a daemon over TCP.
+    ///
+    /// # Errors
+    /// No daemon there, with what to do about it.
+    pub fn connect_tcp(addr: &HostPort) -> Result<Self, Failure> {
+        Self::connect_to(Place::Address(addr.clone()))
+    }
+
+    fn connect_to(place: Place) -> Result<Self, Failure> {
+        let stream = match &place {
+            Place::Socket(path) => Stream::Unix(connect_unix(path)?),
+            Place::Address(addr) => Stream::Tcp(connect_tcp(addr)?),
+        };
+        Ok(Self { stream, is_over: false, place, rest: Vec::new() })
     }
 
     /// Asks and waits for the answer, whatever its status; on a new connection if the daemon has ended the last one.
@@ -180,7 +242,7 @@ impl Client {
     /// There is none, not in time, or not one of HTTP.
     pub fn ask(&mut self, ask: &Ask<'_>) -> Result<Reply, Failure> {
         if self.is_over {
-            *self = Self::connect(&self.path)?;
+            *self = Self::connect_to(self.place.clone())?;
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT + ask.wait;
         if let Err(error) = self.send(&ask.bytes(), deadline) {
@@ -191,7 +253,7 @@ impl Client {
         }
         let mut buffer = std::mem::take(&mut self.rest);
         loop {
-            match parse_reply(&buffer) {
+            match parse_reply(&buffer, ask.answer_max_bytes) {
                 Ok(Some((reply, length))) if reply.status >= 200 => {
                     self.rest = buffer.split_off(length);
                     self.is_over = reply.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
@@ -210,10 +272,7 @@ impl Client {
                 Ok(0) => {
                     return Err(Failure::new(
                         Exit::Unavailable,
-                        format!(
-                            "the daemon on {} closed the connection without an answer; try again",
-                            self.path.display()
-                        ),
+                        format!("the daemon on {} closed the connection without an answer; try again", self.place),
                     ));
                 }
                 Ok(length) => buffer.extend_from_slice(&chunk[..length]),
@@ -224,8 +283,7 @@ impl Client {
 
     fn send(&mut self, mut bytes: &[u8], deadline: Instant) -> std::io::Result<()> {
         while !bytes.is_empty() {
-            self.stream.set_write_timeout(Some(time_left(deadline)?))?;
-            match self.stream.write(bytes) {
+            match self.stream.write_before(bytes, deadline) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(length) => bytes = &bytes[length..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -237,8 +295,7 @@ impl Client {
 
     fn receive(&mut self, chunk: &mut [u8], deadline: Instant) -> std::io::Result<usize> {
         loop {
-            self.stream.set_read_timeout(Some(time_left(deadline)?))?;
-            match self.stream.read(chunk) {
+            match self.stream.read_before(chunk, deadline) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -246,17 +303,17 @@ impl Client {
     }
 
     fn lost(&self, error: &std::io::Error) -> Failure {
-        let path = self.path.display();
+        let place = &self.place;
         let message = if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-            format!("no answer from the daemon on {path} in time; is it stopped or overloaded?")
+            format!("no answer from the daemon on {place} in time; is it stopped or overloaded?")
         } else {
-            format!("the connection to the daemon on {path} broke: {error}; try again")
+            format!("the connection to the daemon on {place} broke: {error}; try again")
         };
         Failure::new(Exit::Unavailable, message)
     }
 
     fn garbled(&self, problem: &str) -> Failure {
-        Failure::new(Exit::Other, format!("what answers on {} is no bbd: {problem}", self.path.display()))
+        Failure::new(Exit::Other, format!("what answers on {} is no bbd: {problem}", self.place))
     }
 }
 
@@ -264,6 +321,37 @@ fn time_left(deadline: Instant) -> std::io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     // A time-out of zero would mean none.
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// Connects to a daemon's socket, for who asks in another way than [`Client`].
+///
+/// # Errors
+/// No daemon on the socket, or no permission, with what to do about it.
+pub fn connect_unix(path: &Path) -> Result<UnixStream, Failure> {
+    open(path).map_err(|errno| connect_failure(path, errno))
+}
+
+fn connect_tcp(addr: &HostPort) -> Result<TcpStream, Failure> {
+    // Without a host it is this one.
+    let host = if addr.host.is_empty() { "localhost" } else { &addr.host };
+    let unavailable = |what: String| Failure::new(Exit::Unavailable, what);
+    let hint = "start bbd with --bind-addr, or name its address with --addr or BBD_ADDR";
+    let addresses = (host, addr.port).to_socket_addrs().map_err(|error| {
+        unavailable(format!("{addr} has no address: {error}; name another with --addr or BBD_ADDR"))
+    })?;
+    let mut failure = unavailable(format!("{addr} has no address; name another with --addr or BBD_ADDR"));
+    for address in addresses {
+        let error = match TcpStream::connect_timeout(&address, ANSWER_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        failure = unavailable(if error.kind() == ErrorKind::ConnectionRefused {
+            format!("no daemon on {addr}: nobody answers; {hint}")
+        } else {
+            format!("cannot connect to {addr}: {error}; {hint}")
+        });
+    }
+    Err(failure)
 }
 
 /// Connects with a time-out, which std cannot: a daemon that accepts nothing lets its backlog run full, and then connecting waits.
@@ -326,8 +414,8 @@ fn user_name(uid: u32) -> String {
     names.next().unwrap_or_else(|| uid.to_string())
 }
 
-/// Reads one answer: `None` if more bytes are needed, else the answer and its length.
-pub(super) fn parse_reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>, &'static str> {
+/// Reads one answer, whose body has at most `body_max_bytes`: `None` if more bytes are needed, else the answer and its length.
+pub(super) fn parse_reply(bytes: &[u8], body_max_bytes: usize) -> Result<Option<(Reply, usize)>, &'static str> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let head_length = match head.parse(bytes) {
@@ -348,7 +436,7 @@ pub(super) fn parse_reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>, &'stat
     }
     let length = reply.header("Content-Length").and_then(|text| text.parse::<usize>().ok());
     let length =
-        length.filter(|length| *length <= MAX_BODY_BYTES).ok_or("its answer has no length that makes sense")?;
+        length.filter(|length| *length <= body_max_bytes).ok_or("its answer has no length that makes sense")?;
     match bytes.get(head_length..head_length + length) {
         Some(body) => reply.body = body.to_vec(),
         None => return Ok(None),
@@ -381,9 +469,9 @@ mod tests {
         let whole: &[u8] = b"HTTP/1.1 503 Busy\r\nbigbunny-error-code: LeaderChanged\r\nBigBunny-Retry-After-Ms: 7\r\n\
             Retry-After: 1\r\nContent-Length: 5\r\n\r\nbusy\n";
         for cut in 0..whole.len() {
-            assert_eq!(parse_reply(&whole[..cut]), Ok(None), "cut at {cut}");
+            assert_eq!(parse_reply(&whole[..cut], MAX_BODY_BYTES), Ok(None), "cut at {cut}");
         }
-        let (reply, length) = parse_reply(&[whole, b"HTTP/1.1 "].concat()).unwrap().unwrap();
+        let (reply, length) = parse_reply(&[whole, b"HTTP/1.1 "].concat(), MAX_BODY_BYTES).unwrap().unwrap();
         assert_eq!(length, whole.len());
         assert_eq!((reply.status, reply.code()), (503, Some("LeaderChanged")));
         assert_eq!(reply.retry_after(), Some(Duration::from_millis(7)));
@@ -396,7 +484,7 @@ mod tests {
     fn answers_without_a_body_need_no_length() {
         for status in ["100 Continue", "204 No Content", "304 Not Modified"] {
             let whole = format!("HTTP/1.1 {status}\r\n\r\n");
-            let (reply, length) = parse_reply(whole.as_bytes()).unwrap().unwrap();
+            let (reply, length) = parse_reply(whole.as_bytes(), MAX_BODY_BYTES).unwrap().unwrap();
             assert_eq!((reply.body.len(), length), (0, whole.len()));
         }
     }
@@ -409,9 +497,12 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         ] {
-            assert!(parse_reply(bytes.as_bytes()).is_err(), "{bytes:?}");
+            assert!(parse_reply(bytes.as_bytes(), MAX_BODY_BYTES).is_err(), "{bytes:?}");
         }
-        assert!(parse_reply(format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(MAX_HEAD_BYTES)).as_bytes()).is_err());
+        let long_head = format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(MAX_HEAD_BYTES));
+        assert!(parse_reply(long_head.as_bytes(), MAX_BODY_BYTES).is_err());
+        let body = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+        assert!(parse_reply(body, 2).is_err() && parse_reply(body, 3).is_ok());
     }
 
     #[test]

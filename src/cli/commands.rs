@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Outcome;
 use super::invocation::Invocation;
-use super::{bench, completions, doctor, modify, named, operate, stores, top};
+use super::{bench, cluster, completions, doctor, kv, modify, named, operate, stores, top};
 
 /// A flag of client commands.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Takes {
 pub struct Command {
     /// One word, or two.
     pub name: &'static str,
-    /// The flags that it takes beside [`UDS`], in the order of help texts.
+    /// The flags that it takes, in the order of help texts; [`UDS`] goes without saying where there is no [`ADDR`].
     pub flags: &'static [Takes],
     /// Its positional arguments, as in help texts.
     pub arguments: &'static str,
@@ -47,7 +47,7 @@ impl Command {
     /// Its flags and arguments on one line, needed flags without brackets: `--lock LOCK [--ttl S] ID`.
     #[must_use]
     pub fn synopsis(&self) -> String {
-        let flags = self.flags.iter().filter(|takes| *takes.flag != CUSTOMER).map(|takes| {
+        let flags = self.flags.iter().filter(|takes| !takes.flag.is_common()).map(|takes| {
             let value = takes.flag.value_name.map(|name| format!(" {name}")).unwrap_or_default();
             let (open, close) = if takes.is_needed { ("", "") } else { ("[", "]") };
             format!("{open}--{}{value}{close}", takes.flag.name)
@@ -59,8 +59,27 @@ impl Command {
     /// The flag of that name, if it takes it.
     #[must_use]
     pub fn flag(&self, name: &str) -> Option<&'static CommandFlag> {
-        let own = self.flags.iter().map(|takes| takes.flag).find(|flag| flag.name == name);
-        own.or_else(|| (name == UDS.name).then_some(&UDS))
+        self.all_flags().find(|flag| flag.name == name)
+    }
+
+    /// Every flag that it takes.
+    pub fn all_flags(&self) -> impl Iterator<Item = &'static CommandFlag> {
+        let uds = (!self.asks_map()).then_some(&UDS);
+        self.flags.iter().map(|takes| takes.flag).chain(uds)
+    }
+
+    /// Whether it is about the cluster map, which is asked over TCP.
+    #[must_use]
+    pub fn asks_map(&self) -> bool {
+        self.flags.iter().any(|takes| *takes.flag == ADDR)
+    }
+}
+
+impl CommandFlag {
+    /// Whether it says whom to ask and for whom, which the manual tells once for all commands.
+    #[must_use]
+    pub fn is_common(&self) -> bool {
+        [CUSTOMER, UDS, ADDR, CLIENT_TOKEN_FILE].contains(self)
     }
 }
 
@@ -86,10 +105,16 @@ const fn valued(name: &'static str, value_name: &'static str, help: &'static str
     CommandFlag { name, value_name: Some(value_name), help }
 }
 
-/// Every command takes it.
+/// Every command takes it, but those about the cluster map.
 pub const UDS: CommandFlag = valued("uds", "PATH", "The daemon's socket (or BBD_UDS; default /tmp/bbd.sock)");
 /// Every command that is about a customer's stores takes it.
 pub const CUSTOMER: CommandFlag = valued("customer", "ID", "Whose stores (or BBD_CUSTOMER; default \"default\")");
+/// Every command about the cluster map takes it.
+pub const ADDR: CommandFlag =
+    valued("addr", "HOST:PORT", "A node of the cluster map (or BBD_ADDR; default 127.0.0.1:8080)");
+/// Every command about the cluster map takes it.
+pub const CLIENT_TOKEN_FILE: CommandFlag =
+    valued("client-token-file", "FILE", "The token of its users (or BBD_CLIENT_TOKEN_FILE, BBD_CLIENT_TOKEN)");
 pub(super) const DATA: CommandFlag = valued("data", "D", "The contents; without it, standard input");
 pub(super) const SHOW_DATA: CommandFlag = switch("data", "Write the contents to standard error");
 pub(super) const TTL: CommandFlag = valued("ttl", "S", "Time to live: seconds, or such as 500ms, 30m, 12h, 7d");
@@ -110,9 +135,13 @@ pub(super) const REJECT: CommandFlag =
 pub(super) const TOUCH: CommandFlag = valued("touch", "S", "Give it this time to live while reading it");
 pub(super) const IF_ABSENT: CommandFlag = switch("if-absent", "Only make a new store, never replace one");
 pub(super) const IF_PRESENT: CommandFlag = switch("if-present", "Only replace a store, never make one");
-pub(super) const PREFIX: CommandFlag = valued("prefix", "P", "Only names that begin so");
-pub(super) const AFTER: CommandFlag = valued("after", "N", "Only names behind this one in byte order");
-pub(super) const LIMIT: CommandFlag = valued("limit", "N", "At most so many names; default: all");
+pub(super) const PREFIX: CommandFlag = valued("prefix", "P", "Only what begins so");
+pub(super) const AFTER: CommandFlag = valued("after", "N", "Only what stands behind this in byte order");
+pub(super) const LIMIT: CommandFlag = valued("limit", "N", "At most so many; default: all");
+pub(super) const EXPECT: CommandFlag = valued("expect", "V", "The value that must be there; else nothing is done");
+pub(super) const STALE: CommandFlag =
+    switch("stale", "What the asked node has, which may be old; how old goes to standard error");
+pub(super) const FROM: CommandFlag = valued("from", "INDEX", "What happened behind this index; default: from now on");
 pub(super) const JSON: CommandFlag = switch("json", "As the daemon's own JSON");
 pub(super) const CONNECTIONS: CommandFlag = valued("connections", "N", "Connections that ask at once; default 50");
 pub(super) const PIPELINE: CommandFlag = valued("pipeline", "N", "Requests in flight on each; default 1");
@@ -128,6 +157,14 @@ pub(super) const ENV: CommandFlag = switch("env", "As lines of an environment fi
 
 const NONE: RangeInclusive<usize> = 0..=0;
 const ONE: RangeInclusive<usize> = 1..=1;
+const SOME: RangeInclusive<usize> = 1..=usize::MAX;
+
+/// The first words that need a second, with what these commands are about.
+pub const FAMILIES: [(&str, &str); 3] = [
+    ("named", "Commands about stores by name"),
+    ("kv", "Commands about keys of the cluster map"),
+    ("cluster", "Commands about nodes of the cluster map"),
+];
 
 /// Every client command, in the order of help texts.
 pub const COMMANDS: &[Command] = &[
@@ -316,6 +353,110 @@ pub const COMMANDS: &[Command] = &[
         argument_count: NONE,
         help: "Print names in byte order, one a line",
         run: named::list,
+    },
+    Command {
+        name: "kv get",
+        flags: &[may(&STALE), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "KEY",
+        argument_count: ONE,
+        help: "Print the value of a key",
+        run: kv::get,
+    },
+    Command {
+        name: "kv set",
+        flags: &[may(&DATA), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "KEY",
+        argument_count: ONE,
+        help: "Give a key a value and print the index of the write",
+        run: kv::set,
+    },
+    Command {
+        name: "kv cas",
+        flags: &[may(&EXPECT), may(&DATA), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "KEY",
+        argument_count: ONE,
+        help: "The same, if the expected value is there; without --expect, if none is",
+        run: kv::cas,
+    },
+    Command {
+        name: "kv delete",
+        flags: &[may(&EXPECT), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "KEY",
+        argument_count: ONE,
+        help: "Delete a key and print the index of the write; one that is not there is fine",
+        run: kv::delete,
+    },
+    Command {
+        name: "kv list",
+        flags: &[may(&PREFIX), may(&AFTER), may(&LIMIT), may(&JSON), may(&STALE), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print keys in byte order, one a line; with --json each with its value",
+        run: kv::list,
+    },
+    Command {
+        name: "kv watch",
+        flags: &[may(&PREFIX), may(&FROM), may(&LIMIT), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print changes as they happen, one a line, as JSON",
+        run: kv::watch,
+    },
+    Command {
+        name: "cluster init",
+        flags: &[may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Make a cluster of the node alone",
+        run: cluster::init,
+    },
+    Command {
+        name: "cluster status",
+        flags: &[may(&JSON), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "",
+        argument_count: NONE,
+        help: "Print what the node says of itself and its cluster",
+        run: cluster::status,
+    },
+    Command {
+        name: "cluster add",
+        flags: &[may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "HOST:PORT",
+        argument_count: ONE,
+        help: "Add the node there, without a vote, and print its id",
+        run: cluster::add,
+    },
+    Command {
+        name: "cluster promote",
+        flags: &[may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "NODE ...",
+        argument_count: SOME,
+        help: "Let these nodes vote too, each named by its id or address",
+        run: cluster::promote,
+    },
+    Command {
+        name: "cluster remove",
+        flags: &[may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "NODE ...",
+        argument_count: SOME,
+        help: "Let these nodes be members no more",
+        run: cluster::remove,
+    },
+    Command {
+        name: "cluster transfer",
+        flags: &[may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "[NODE]",
+        argument_count: 0..=1,
+        help: "Let this node lead, or whichever is furthest",
+        run: cluster::transfer,
+    },
+    Command {
+        name: "cluster backup",
+        flags: &[may(&ADDR), may(&CLIENT_TOKEN_FILE)],
+        arguments: "FILE",
+        argument_count: ONE,
+        help: "Write the whole map to a file and print the index that it is of",
+        run: cluster::backup,
     },
     Command {
         name: "status",

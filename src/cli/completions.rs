@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::commands::{COMMANDS, Command, UDS};
+use super::commands::{COMMANDS, Command, FAMILIES};
 use super::exit::Failure;
 use super::invocation::Invocation;
 use super::{Outcome, print};
@@ -28,8 +28,10 @@ impl Completed {
 }
 
 fn flags_of(command: &Command) -> Vec<Completed> {
-    let flags = command.flags.iter().map(|takes| takes.flag).chain([&UDS]);
-    flags.map(|flag| Completed { name: flag.name, value_name: flag.value_name, help: flag.help }).collect()
+    command
+        .all_flags()
+        .map(|flag| Completed { name: flag.name, value_name: flag.value_name, help: flag.help })
+        .collect()
 }
 
 fn flags_of_daemon() -> Vec<Completed> {
@@ -44,7 +46,7 @@ fn first_words() -> Vec<(&'static str, &'static str)> {
         match command.name.split_once(' ') {
             None => words.push((command.name, command.help)),
             Some((first, _)) if words.iter().any(|(word, _)| *word == first) => {}
-            Some((first, _)) => words.push((first, "Commands about stores by name")),
+            Some((first, _)) => words.extend(FAMILIES.iter().find(|(family, _)| *family == first)),
         }
     }
     words

@@ -33,7 +33,7 @@ pub const EXITS: [(Exit, &str); 8] = [
     (Exit::Done, "done"),
     (Exit::NotThere, "not there: not found, or expired; of doctor: something is wrong"),
     (Exit::Usage, "usage: the command line or the request is wrong"),
-    (Exit::Conflict, "conflict: locked, lock or version mismatch, name exists"),
+    (Exit::Conflict, "conflict: locked, lock, version or value mismatch, name exists"),
     (Exit::Limit, "a limit: rate, quota, capacity, size, tombstones, bound"),
     (Exit::Unavailable, "unavailable, worth a retry: 503, no daemon on the socket, no answer in time"),
     (Exit::NotPermitted, "not permitted, on the socket file too"),
@@ -82,6 +82,19 @@ impl Exit {
     pub fn of_answer(status: u16, code: Option<&str>) -> Self {
         let known = ERRORS.iter().find(|row| Some(row.name) == code);
         known.map_or_else(|| Self::of_status(status), |row| Self::of_code(row.code))
+    }
+
+    /// What an answer of the cluster map that is no success means.
+    #[must_use]
+    pub fn of_map_status(status: u16) -> Self {
+        match status {
+            // A key, or the history that a watch wants.
+            404 | 410 => Self::NotThere,
+            409 => Self::Conflict,
+            422 => Self::Usage,
+            401 => Self::NotPermitted,
+            _ => Self::of_status(status),
+        }
     }
 
     fn of_status(status: u16) -> Self {

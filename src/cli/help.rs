@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::commands::{self, COMMANDS, CUSTOMER, Command, CommandFlag, UDS};
+use super::commands::{self, COMMANDS, Command, CommandFlag};
 use super::exit::{EXITS, Failure};
 use super::invocation::Invocation;
 use super::{Outcome, print};
@@ -51,9 +51,8 @@ pub fn everything() -> String {
 pub fn of_command(command: &Command) -> String {
     let usage = format!("Usage: bbd {} {}", command.name, command.synopsis());
     let mut text = format!("{}\n\n{}.\n\nFlags:\n", usage.trim_end(), command.help);
-    let (customer, own): (Vec<&CommandFlag>, Vec<&CommandFlag>) =
-        command.flags.iter().map(|takes| takes.flag).partition(|flag| **flag == CUSTOMER);
-    for flag in own.into_iter().chain(customer).chain([&UDS]) {
+    let (common, own): (Vec<&CommandFlag>, Vec<&CommandFlag>) = command.all_flags().partition(|flag| flag.is_common());
+    for flag in own.into_iter().chain(common) {
         line(&mut text, &dashed(flag.name, flag.value_name), flag.help);
     }
     text

@@ -8,13 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::client::{Ask, Client, Reply};
-use super::commands::{CUSTOMER, Command, CommandFlag, DATA, HOLD, UDS};
+use super::commands::{ADDR, CLIENT_TOKEN_FILE, CUSTOMER, Command, CommandFlag, DATA, HOLD, LIMIT, UDS};
 use super::exit::{Exit, Failure};
 use crate::config::args::{self, Arity};
+use crate::config::secrets::{Secret, client_token};
+use crate::config::values::HostPort;
 use crate::config::{flags, values};
 
 /// The customer where none is named.
 const DEFAULT_CUSTOMER: &str = "default";
+/// The node of the cluster map where none is named.
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 8080;
 /// The most that is read where data is: a byte more than any store may have, so that the daemon says that it is too much.
 pub(super) const MAX_DATA_BYTES: u64 = (1 << 20) + 1;
 /// The longest time to live (section 3 of the specification).
@@ -31,6 +36,15 @@ pub struct Invocation {
     pub help: bool,
     uds: PathBuf,
     customer: String,
+    node: NodeOfMap,
+}
+
+/// The node of the cluster map that a command asks.
+pub struct NodeOfMap {
+    /// Where it is.
+    pub addr: HostPort,
+    /// What its users send.
+    pub token: Option<Secret>,
 }
 
 impl Invocation {
@@ -61,6 +75,7 @@ impl Invocation {
             help: arguments.help,
             uds: PathBuf::new(),
             customer: String::new(),
+            node: NodeOfMap { addr: HostPort { host: DEFAULT_HOST.to_owned(), port: DEFAULT_PORT }, token: None },
         };
         if !invocation.help {
             invocation.check().map_err(wrong)?;
@@ -94,6 +109,9 @@ impl Invocation {
     /// Where the daemon is, and whose stores: the command line wins over the environment, and an empty variable is none.
     fn take_environment(&mut self, env: &dyn Fn(&str) -> Option<OsString>) -> Result<(), Failure> {
         let from_env = |name: &str| env(name).filter(|value| !value.is_empty());
+        if self.command.asks_map() {
+            return self.take_node(&from_env);
+        }
         let default_uds = flags::find(UDS.name).and_then(|flag| flag.default).unwrap_or_default();
         let uds = self.value(&UDS).map(OsStr::to_owned).or_else(|| from_env("BBD_UDS")).unwrap_or(default_uds.into());
         self.uds = values::socket_path(&uds)
@@ -102,6 +120,27 @@ impl Invocation {
         let customer = customer.unwrap_or(DEFAULT_CUSTOMER.into()).to_string_lossy().into_owned();
         self.customer = values::customer(&customer).map_err(|_| Failure::bad_customer(&customer))?;
         Ok(())
+    }
+
+    fn take_node(&mut self, from_env: &dyn Fn(&str) -> Option<OsString>) -> Result<(), Failure> {
+        let addr = self.value(&ADDR).map(OsStr::to_owned).or_else(|| from_env("BBD_ADDR"));
+        if let Some(addr) = addr {
+            self.node.addr = values::tcp_address(&addr)
+                .map_err(|allowed| Failure::usage(format!("--addr: {addr:?} is not allowed; allowed: {allowed}")))?;
+        }
+        let given = |name: &str| from_env(name).map(|text| Secret::new(text.to_string_lossy().into_owned()));
+        let token = match self.value(&CLIENT_TOKEN_FILE) {
+            Some(file) => client_token(None, Some(Path::new(file))),
+            None => client_token(given("BBD_CLIENT_TOKEN"), from_env("BBD_CLIENT_TOKEN_FILE").as_ref().map(Path::new)),
+        };
+        self.node.token = token.map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(())
+    }
+
+    /// The node of the cluster map that is to be asked.
+    #[must_use]
+    pub fn node(&self) -> &NodeOfMap {
+        &self.node
     }
 
     /// The value of a flag, the last one if there are several.
@@ -130,6 +169,16 @@ impl Invocation {
                 flag.name
             ))
         })
+    }
+
+    /// `--limit`, without which there is none.
+    ///
+    /// # Errors
+    /// It is no whole number, or 0.
+    pub fn limit(&self) -> Result<u64, Failure> {
+        let Some(limit) = self.value(&LIMIT) else { return Ok(u64::MAX) };
+        values::number(limit, 1..=u64::MAX)
+            .map_err(|allowed| Failure::usage(format!("--limit: {limit:?} is not allowed; allowed: {allowed}")))
     }
 
     /// A time to live.

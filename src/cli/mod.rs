@@ -3,12 +3,15 @@
 
 mod bench;
 pub mod client;
+mod cluster;
 pub mod commands;
 mod completions;
 mod doctor;
 pub mod exit;
 pub mod help;
 pub mod invocation;
+mod kv;
+mod map;
 mod metrics_page;
 mod modify;
 mod named;

@@ -1,12 +1,11 @@
 //! Owns the commands that find stores by name in one round trip each, and the list of names.
 
 use super::client::{Ask, percent_encode};
-use super::commands::{AFTER, DELTA, IF_ABSENT, IF_PRESENT, LIMIT, MAX, MIN, PREFIX, REJECT, TOUCH, TTL, VALUE};
+use super::commands::{AFTER, DELTA, IF_ABSENT, IF_PRESENT, MAX, MIN, PREFIX, REJECT, TOUCH, TTL, VALUE};
 use super::exit::{Exit, Failure};
 use super::invocation::Invocation;
 use super::stores::{self, BLOB, with_ttl};
 use super::{Outcome, print_line, print_lines};
-use crate::config::values;
 use crate::json;
 
 /// The most names that one page has.
@@ -85,11 +84,7 @@ pub(super) fn increment(invocation: &Invocation) -> Outcome {
 
 /// `bbd named list`
 pub(super) fn list(invocation: &Invocation) -> Outcome {
-    let mut left = match invocation.value(&LIMIT) {
-        None => u64::MAX,
-        Some(limit) => values::number(limit, 1..=u64::MAX)
-            .map_err(|allowed| Failure::usage(format!("--limit: {limit:?} is not allowed; allowed: {allowed}")))?,
-    };
+    let mut left = invocation.limit()?;
     let prefix = percent_encode(invocation.value(&PREFIX).unwrap_or_default().as_encoded_bytes());
     let mut after = percent_encode(invocation.value(&AFTER).unwrap_or_default().as_encoded_bytes());
     let mut client = invocation.connect()?;

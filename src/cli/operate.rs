@@ -21,8 +21,12 @@ pub(super) fn status(invocation: &Invocation) -> Outcome {
     if invocation.has(&JSON) {
         return print_line(reply.body.trim_ascii_end());
     }
-    let text = String::from_utf8_lossy(&reply.body);
-    let members = members(&text).ok_or_else(|| Failure::new(Exit::Other, "the daemon's answer is no JSON object"))?;
+    show_members(&String::from_utf8_lossy(&reply.body))
+}
+
+/// Prints the members of a JSON object, one a line.
+pub(super) fn show_members(text: &str) -> Outcome {
+    let members = members(text).ok_or_else(|| Failure::new(Exit::Other, "the daemon's answer is no JSON object"))?;
     let mut lines = String::new();
     for (key, value) in members {
         // Writing to a String cannot fail.

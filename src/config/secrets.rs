@@ -121,6 +121,16 @@ impl Place {
     }
 }
 
+/// The token that users of the cluster map send: the one given, or the one in a file, whose mode is checked.
+///
+/// # Errors
+/// The file cannot be read, others may read it, or the text is no token.
+pub fn client_token(given: Option<Secret>, file: Option<&Path>) -> Result<Option<Secret>, ConfigError> {
+    let given = given.map(|secret| Place::Given("client-token", secret));
+    let place = given.or_else(|| file.map(|path| Place::File("client-token-file", path.to_owned())));
+    place.map(|place| place.read_token()).transpose()
+}
+
 /// Where all secrets are to be read, now and again at each rotation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SecretPlaces {

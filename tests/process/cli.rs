@@ -3,6 +3,7 @@
 mod bench;
 mod ends;
 mod locks;
+mod map;
 mod operation;
 mod stores;
 mod usage;
@@ -15,10 +16,13 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::Daemon;
 
-/// The binary, without any environment but a path to find programs on.
+/// An address where nobody answers.
+const NO_ADDR: &str = "127.0.0.1:1";
+
+/// The binary, without any environment but a path to find programs on, and an address of no cluster map.
 fn bbd() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bbd"));
-    command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("BBD_ADDR", NO_ADDR).stdin(Stdio::null());
     command
 }
 

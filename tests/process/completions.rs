@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use bigbunny::cli::commands::COMMANDS;
+use bigbunny::cli::commands::{COMMANDS, FAMILIES};
 use bigbunny::config::flags::FLAGS;
 
 use crate::support::{TempDir, has_tool};
@@ -38,9 +38,13 @@ fn first_words() -> Vec<String> {
     sorted(COMMANDS.iter().map(|command| command.name.split(' ').next().unwrap().to_owned()).collect())
 }
 
-fn second_words() -> Vec<String> {
-    let words = COMMANDS.iter().filter_map(|command| command.name.strip_prefix("named "));
-    sorted(words.map(str::to_owned).collect())
+/// Each first word that needs a second, and these.
+fn families() -> Vec<(&'static str, Vec<String>)> {
+    let pairs = || COMMANDS.iter().filter_map(|command| command.name.split_once(' '));
+    let seconds =
+        |family: &str| pairs().filter(|(first, _)| *first == family).map(|(_, second)| second.to_owned()).collect();
+    assert!(pairs().all(|(first, _)| FAMILIES.iter().any(|(family, _)| *family == first)));
+    FAMILIES.iter().map(|(family, _)| (*family, sorted(seconds(family)))).collect()
 }
 
 /// Each beginning of a command line that ends in two dashes, and the flags that belong there.
@@ -48,8 +52,7 @@ fn flags() -> Vec<(String, Vec<String>)> {
     let dashed = |names: &mut dyn Iterator<Item = &str>| sorted(names.map(|name| format!("--{name}")).collect());
     let mut places = vec![("--dev".to_owned(), dashed(&mut FLAGS.iter().map(|flag| flag.name)))];
     for command in COMMANDS {
-        let own = command.flags.iter().map(|takes| takes.flag.name);
-        places.push((command.name.to_owned(), dashed(&mut own.chain(["uds"]))));
+        places.push((command.name.to_owned(), dashed(&mut command.all_flags().map(|flag| flag.name))));
     }
     places
 }
@@ -68,7 +71,9 @@ fn bash_completes_everything() {
     };
     let with_help = sorted([first_words(), vec!["--help".to_owned()]].concat());
     assert_eq!(completed(&[""]), with_help);
-    assert_eq!(completed(&["named", ""]), second_words());
+    for (family, seconds) in families() {
+        assert_eq!(completed(&[family, ""]), seconds);
+    }
     assert_eq!(completed(&["named", "l"]), ["list"]);
     assert_eq!(completed(&["help", "ke"]), ["keygen"]);
     assert_eq!(completed(&["--no-s"]), ["--no-sandbox"]);
@@ -80,6 +85,7 @@ fn bash_completes_everything() {
     assert_eq!(completed(&["create", "--ttl", "--"]), [] as [&str; 0]);
     let file = dir.path().join("bbd.ba");
     assert_eq!(completed(&["status", "--uds", file.to_str().unwrap()]), [script.as_str()]);
+    assert_eq!(completed(&["kv", "get", "--client-token-file", file.to_str().unwrap()]), [script.as_str()]);
     assert_eq!(completed(&["--store-keys-file", "=", file.to_str().unwrap()]), [script.as_str()]);
 }
 
@@ -95,7 +101,9 @@ fn fish_completes_everything() {
         sorted(lines_of("fish", &["--no-config", "-c", &program]))
     };
     assert_eq!(completed(""), first_words());
-    assert_eq!(completed("named "), second_words());
+    for (family, seconds) in families() {
+        assert_eq!(completed(&format!("{family} ")), seconds);
+    }
     assert_eq!(completed("help ke"), ["keygen"]);
     for (before, flags) in flags() {
         assert_eq!(completed(&format!("{before} --")), flags, "{before}");
@@ -122,7 +130,9 @@ fn zsh_completes_everything() {
         sorted(offered.map(word).collect())
     };
     assert_eq!(completed(&[""]), first_words());
-    assert_eq!(completed(&["named", ""]), second_words());
+    for (family, seconds) in families() {
+        assert_eq!(completed(&[family, ""]), seconds);
+    }
     for (before, flags) in flags() {
         let line: Vec<&str> = before.split(' ').chain(["--"]).collect();
         assert_eq!(completed(&line), flags, "{before}");

@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal};
 use crate::support::{PATIENCE, TempDir};
 
 /// One node in a folder of its own; killed when dropped.
-struct Node {
+pub(crate) struct Node {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Drop for Node {
@@ -24,11 +24,11 @@ impl Drop for Node {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn command(dir: &TempDir, port: u16) -> Command {
+pub(crate) fn command(dir: &TempDir, port: u16) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bbd"));
     let log = fs::File::options().create(true).append(true).open(dir.path().join(format!("log-{port}"))).unwrap();
     command.arg("--bind-addr").arg(format!("127.0.0.1:{port}"));
@@ -38,11 +38,11 @@ fn command(dir: &TempDir, port: u16) -> Command {
 }
 
 impl Node {
-    fn start(dir: &TempDir, port: u16) -> Self {
+    pub(crate) fn start(dir: &TempDir, port: u16) -> Self {
         Self::run(command(dir, port), port)
     }
 
-    fn run(mut command: Command, port: u16) -> Self {
+    pub(crate) fn run(mut command: Command, port: u16) -> Self {
         let node = Self { child: command.spawn().unwrap(), port };
         let deadline = Instant::now() + PATIENCE;
         while !matches!(node.try_ask("GET", "/healthz", "", ""), Some((200, _))) {
@@ -66,7 +66,7 @@ impl Node {
         Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
     }
 
-    fn ask(&self, target: &str, body: &str) -> (u16, String) {
+    pub(crate) fn ask(&self, target: &str, body: &str) -> (u16, String) {
         let method = if body.is_empty() { "GET" } else { "POST" };
         self.try_ask(method, target, "", body).expect("an answer")
     }
@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    fn kill(mut self) -> u16 {
+    pub(crate) fn kill(mut self) -> u16 {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.port

@@ -8,7 +8,7 @@ use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::latency::Latencies;
-use crate::cli::client::{ANSWER_TIMEOUT, parse_reply};
+use crate::cli::client::{ANSWER_TIMEOUT, MAX_BODY_BYTES, parse_reply};
 use crate::cli::exit::{Exit, Failure};
 
 /// Bytes read at a time.
@@ -172,7 +172,7 @@ impl Lane {
                 200..300 => work.answered(answer.body),
                 429 => driven.rate_limited += 1,
                 _ => {
-                    let reply = parse_reply(&self.input[used..]).ok().flatten();
+                    let reply = parse_reply(&self.input[used..], MAX_BODY_BYTES).ok().flatten();
                     return Err(reply.map_or_else(no_bbd, |(reply, _)| reply.failure()));
                 }
             }

@@ -112,13 +112,15 @@ fn help_of_everything() {
         assert!(own.starts_with(&format!("Usage: bbd {}", command.name)) && own.contains(command.help), "{own}");
         for help in ["--help", "-h", "-help"] {
             assert_eq!(everything(&[words.as_slice(), &[help]].concat()), own);
-            assert_eq!(everything(&[words.as_slice(), &["argument", help, "--uds=x"]].concat()), own);
+            let place = if command.asks_map() { "--addr=x" } else { "--uds=x" };
+            assert_eq!(everything(&[words.as_slice(), &["argument", help, place]].concat()), own);
         }
     }
     for flag in FLAGS {
         assert!(text.contains(&format!("--{}", flag.name)) && text.contains(flag.help), "{}", flag.name);
     }
     assert!(everything(&["help", "named"]).contains("named increment"));
+    assert!(everything(&["help", "cluster"]).contains("cluster backup"));
     let version = concat!("bbd ", env!("CARGO_PKG_VERSION"), "\n");
     for args in [["version"], ["--version"], ["-version"]] {
         assert_eq!(everything(&args), version, "{args:?}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bigbunny::cli::commands::{COMMANDS, Command};
 
-use super::{Ran, bbd, run_at};
+use super::{NO_ADDR, Ran, bbd, run_at};
 
 const NOBODY: &str = "/nonexistent/x.sock";
 
@@ -24,7 +24,11 @@ fn least(command: &Command) -> Vec<String> {
 
 /// An argument that the command takes.
 fn argument(command: &Command) -> &'static str {
-    if command.arguments == "SHELL" { "bash" } else { "argument" }
+    match command.arguments {
+        "SHELL" => "bash",
+        "HOST:PORT" => NO_ADDR,
+        _ => "argument",
+    }
 }
 
 /// Commands that ask no daemon.
@@ -86,7 +90,7 @@ fn every_wrong_use_ends_with_2_and_says_what_is_right() {
 fn every_flag_refuses_nonsense() {
     let nonsense = ["", " ", "nonsense", "1.5", "9223372036854775808", "+1", "1e3", "\u{1b}[2J", "0x10", "١"];
     // Free text: whatever it is, the daemon sees to it.
-    let text = ["data", "name", "prefix", "after"];
+    let text = ["data", "name", "prefix", "after", "expect"];
     for command in COMMANDS.iter().filter(|command| !asks_nobody(command)) {
         for takes in command.flags.iter().filter(|takes| takes.flag.value_name.is_some()) {
             let name = takes.flag.name;
@@ -94,7 +98,7 @@ fn every_flag_refuses_nonsense() {
                 let is_good = text.contains(&name)
                     || (name == "customer" && ["nonsense", "1e3", "0x10", "9223372036854775808"].contains(&value))
                     || (name == "lock" && value.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !value.is_empty())
-                    || (name == "limit" && value == "9223372036854775808");
+                    || (["limit", "from"].contains(&name) && value == "9223372036854775808");
                 // An empty name names nothing; an empty variable is none, but an empty flag is one.
                 let is_good = is_good && !(name == "name" && value.is_empty());
                 let ran = run_nowhere(&with(command, &[&format!("--{name}={value}")]));
@@ -114,6 +118,8 @@ fn commands_that_are_none() {
     fails(&["nonsense"], "\"nonsense\"");
     fails(&[""], "no command");
     fails(&["named"], "named needs a command");
+    fails(&["kv"], "kv needs a command");
+    fails(&["cluster", "nonsense"], "cluster \"nonsense\"");
     fails(&["named", "--uds=x"], "named needs a command");
     fails(&["named", "nonsense"], "named \"nonsense\"");
     fails(&["help", "nonsense"], "\"nonsense\"");
@@ -127,6 +133,13 @@ fn the_environment_is_checked_too() {
     let status = |name: &str, value: &str| Ran::new(bbd().args(["lookup", "n"]).env(name, value).output().unwrap());
     status("BBD_CUSTOMER", "no customer").fails(2, "BBD_CUSTOMER");
     status("BBD_UDS", &"x".repeat(200)).fails(2, "--uds");
+    let map = |name: &str, value: &str| Ran::new(bbd().args(["kv", "list"]).env(name, value).output().unwrap());
+    map("BBD_ADDR", "nowhere").fails(2, "--addr");
+    map("BBD_CLIENT_TOKEN", "two\nlines").fails(2, "--client-token");
+    map("BBD_CLIENT_TOKEN_FILE", "/nonexistent/token").fails(2, "--client-token-file");
+    map("BBD_ADDR", "").fails(5, "BBD_ADDR");
+    // What commands about stores do not ask for does not stop them.
+    status("BBD_ADDR", "nowhere").fails(5, "/tmp/bbd.sock");
     let mut command = bbd();
     command.args(["lookup", "n", "--uds", NOBODY]).env("BBD_UDS", "").env("BBD_CUSTOMER", "");
     Ran::new(command.output().unwrap()).fails(5, NOBODY);
