@@ -375,7 +375,7 @@ pub const COMMANDS: &[Command] = &[
         flags: &[may(&EXPECT), may(&DATA), may(&ADDR), may(&CLIENT_TOKEN_FILE)],
         arguments: "KEY",
         argument_count: ONE,
-        help: "The same, if the expected value is there; without --expect, if none is",
+        help: "Give a key a value if it has the expected one, or without --expect, if it has none",
         run: kv::cas,
     },
     Command {
