@@ -98,7 +98,8 @@ impl World {
                     | Message::Forwarded { .. }
                     | Message::ConnectionClosed { .. } => {}
                 }
-                if let Some(epoch) = message_epoch(&message) {
+                // A joiner says which epoch it followed last.
+                if let Some(epoch) = message.epoch().filter(|_| !matches!(message, Message::Join { .. })) {
                     if epoch < before.epoch {
                         self.coverage.met(Met::StaleEpochHeard);
                     }
@@ -259,22 +260,4 @@ impl World {
 
 fn host_ask(host: &Host, forward: u64) -> Option<u64> {
     host.forwarded.get(&forward).copied()
-}
-
-fn message_epoch(message: &Message<'_>) -> Option<u32> {
-    match message {
-        Message::Status { epoch, .. }
-        | Message::Begin { epoch, .. }
-        | Message::Resume { epoch, .. }
-        | Message::Changes { epoch, .. }
-        | Message::Heartbeat { epoch, .. }
-        | Message::Ack { epoch, .. }
-        | Message::Handover { epoch }
-        | Message::HandoverDone { epoch, .. }
-        | Message::HandoverRefused { epoch } => Some(*epoch),
-        Message::Join { .. }
-        | Message::Forward { .. }
-        | Message::Forwarded { .. }
-        | Message::ConnectionClosed { .. } => None,
-    }
 }
