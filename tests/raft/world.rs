@@ -3,15 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 
-use bigbunny::kv::ask::{Answer, Question};
+use bigbunny::kv::ask::Question;
 use bigbunny::kv::replica::{Input, Notice, Outbox, Replica, Settings};
 use bigbunny::raft::entry::Entry;
-use bigbunny::raft::lead::Image;
 use bigbunny::raft::member::{Member, Uuid};
 use bigbunny::raft::message::Message;
-use bigbunny::raft::node::Save;
 use bigbunny::raft::{LogPosition, NodeId, Term};
 use bigbunny::time::Instant;
 
@@ -109,33 +106,6 @@ enum Event {
     Fault,
     Heal { cut: (usize, usize) },
     DiskRoom { machine: usize, life: u64 },
-}
-
-#[derive(Default)]
-struct Collected {
-    saves: Vec<Save>,
-    images: Vec<Arc<Image>>,
-    messages: Vec<(NodeId, Message)>,
-    answers: Vec<(u64, Answer)>,
-    notices: Vec<Notice>,
-}
-
-impl Outbox for Collected {
-    fn save(&mut self, save: Save) {
-        self.saves.push(save);
-    }
-    fn save_image(&mut self, image: &Arc<Image>) {
-        self.images.push(Arc::clone(image));
-    }
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.messages.push((to, message));
-    }
-    fn answer(&mut self, id: u64, answer: Answer) {
-        self.answers.push((id, answer));
-    }
-    fn notice(&mut self, notice: Notice) {
-        self.notices.push(notice);
-    }
 }
 
 pub struct World {
@@ -559,7 +529,7 @@ impl World {
     /// Tells a machine something, and carries out what it says.
     fn input(&mut self, machine: usize, input: Input) {
         let now = self.instant();
-        let mut out = Collected::default();
+        let mut out = Outbox::default();
         let Some(replica) = &mut self.machines[machine].replica else { return };
         if self.tells && self.now > 0 {
             let story = match &input {
@@ -598,7 +568,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, machine: usize, cluster: Option<Uuid>, out: Collected) {
+    fn carry_out(&mut self, machine: usize, cluster: Option<Uuid>, out: Outbox) {
         let life = self.machines[machine].life;
         for notice in &out.notices {
             self.tell(|| format!("{machine} ! {notice:?}"));

@@ -64,7 +64,7 @@ impl Replica {
     }
 
     /// Goes on with what is under way, or begins the next.
-    pub(super) fn step_admin(&mut self, now: Instant, out: &mut dyn Outbox) {
+    pub(super) fn step_admin(&mut self, now: Instant, out: &mut Outbox) {
         loop {
             let Some(mut job) = self.admin.current.take().or_else(|| self.admin.queue.pop_front()) else { return };
             match self.advance(now, &mut job) {
@@ -157,7 +157,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn admin_transfer_failed(&mut self, out: &mut dyn Outbox) {
+    pub(super) fn admin_transfer_failed(&mut self, out: &mut Outbox) {
         self.is_hopeful = true;
         if let Some(job) = self.admin.current.take_if(|job| matches!(job.task, Task::Transfer(_))) {
             self.answer(job.asker, Answer::not_allowed("it did not take over in time; this node still leads"), out);
@@ -165,7 +165,7 @@ impl Replica {
     }
 
     /// This node leads no more: what was under way is done, or its fate is open; what waited was not begun.
-    pub(super) fn admin_lost_leadership(&mut self, out: &mut dyn Outbox) {
+    pub(super) fn admin_lost_leadership(&mut self, out: &mut Outbox) {
         let Admin { queue, current } = std::mem::take(&mut self.admin);
         if let Some(job) = current {
             let membership = self.raft.membership();
@@ -187,7 +187,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn sweep_admin(&mut self, now: Instant, out: &mut dyn Outbox) {
+    pub(super) fn sweep_admin(&mut self, now: Instant, out: &mut Outbox) {
         if let Some(job) = self.admin.current.take_if(|job| job.deadline <= now) {
             let answer = match job.task {
                 Task::Add(_) => Answer::not_allowed(

@@ -145,30 +145,39 @@ pub enum Notice {
     Broken(&'static str),
 }
 
-/// What a replica does.
-pub trait Outbox {
-    /// To be saved, behind all before it.
-    fn save(&mut self, save: Save);
-    /// A snapshot to be saved, beside all that.
-    fn save_image(&mut self, image: &Arc<Image>);
-    /// To be sent to a node; may get lost.
-    fn send(&mut self, to: NodeId, message: Message);
-    /// The answer to a client.
-    fn answer(&mut self, id: u64, answer: Answer);
+/// What a replica does, in the order in which it was done.
+#[derive(Default)]
+pub struct Outbox {
+    /// To be saved, one behind the other.
+    pub saves: Vec<Save>,
+    /// Snapshots to be saved, beside all that.
+    pub images: Vec<Arc<Image>>,
+    /// To be sent to nodes; may get lost.
+    pub messages: Vec<(NodeId, Message)>,
+    /// The answers to clients.
+    pub answers: Vec<(u64, Answer)>,
     /// For the log.
-    fn notice(&mut self, notice: Notice);
+    pub notices: Vec<Notice>,
 }
 
-/// The part of an outbox that the node below needs.
-struct Below<'o>(&'o mut dyn Outbox);
+impl Outbox {
+    fn answer(&mut self, id: u64, answer: Answer) {
+        self.answers.push((id, answer));
+    }
 
-impl raft::node::Outbox for Below<'_> {
+    fn notice(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+}
+
+/// The part of it that the node below needs.
+impl raft::node::Outbox for Outbox {
     fn save(&mut self, save: Save) {
-        self.0.save(save);
+        self.saves.push(save);
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        self.0.send(to, message);
+        self.messages.push((to, message));
     }
 }
 
@@ -352,7 +361,7 @@ impl Replica {
     }
 
     /// Something has happened.
-    pub fn handle(&mut self, now: Instant, input: Input, out: &mut dyn Outbox) {
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox) {
         if self.is_broken {
             return;
         }
@@ -372,7 +381,7 @@ impl Replica {
                 self.is_hopeful = true;
             }
             Input::LinkDown(id) => self.on_lost(now, Some(id), out),
-            Input::Saved(batch) => self.raft.on_saved(now, batch, &mut Below(out)),
+            Input::Saved(batch) => self.raft.on_saved(now, batch, out),
             Input::ImageSaved(last) => self.on_image_saved(now, last, out),
             Input::DiskIsLow(is_low) => {
                 if self.disk_is_low != is_low {
@@ -381,7 +390,7 @@ impl Replica {
                 }
             }
             Input::Time => {
-                self.raft.on_time(now, &mut Below(out));
+                self.raft.on_time(now, out);
                 self.sweep(now, out);
             }
             Input::EndOfTurn => return self.end_turn(now, out),
@@ -389,24 +398,24 @@ impl Replica {
         self.settle(now, out);
     }
 
-    fn end_turn(&mut self, now: Instant, out: &mut dyn Outbox) {
+    fn end_turn(&mut self, now: Instant, out: &mut Outbox) {
         if std::mem::take(&mut self.is_hopeful) {
             for waiting in std::mem::take(&mut self.waiting) {
                 self.on_question(now, waiting.asker, waiting.question, waiting.deadline, out);
             }
         }
-        self.raft.end_turn(now, &mut Below(out));
+        self.raft.end_turn(now, out);
         self.settle(now, out);
         self.step_admin(now, out);
         self.step_snapshots(now, out);
         // What was asked for just now goes along.
-        self.raft.end_turn(now, &mut Below(out));
+        self.raft.end_turn(now, out);
         self.settle(now, out);
         self.tell_watches(now, out);
     }
 
     /// Hears what the consensus has come to, and carries out what it has committed.
-    fn settle(&mut self, now: Instant, out: &mut dyn Outbox) {
+    fn settle(&mut self, now: Instant, out: &mut Outbox) {
         let mut left = APPLIED_PER_TURN_MAX;
         loop {
             while let Some(event) = self.raft.next_event() {
@@ -421,7 +430,7 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, position: LogPosition, entry: &Entry, out: &mut dyn Outbox) {
+    fn apply(&mut self, position: LogPosition, entry: &Entry, out: &mut Outbox) {
         self.applied = position;
         self.has_news = true;
         let index = position.index.get();
@@ -449,12 +458,12 @@ impl Replica {
         }
     }
 
-    fn break_down(&mut self, why: &'static str, out: &mut dyn Outbox) {
+    fn break_down(&mut self, why: &'static str, out: &mut Outbox) {
         self.is_broken = true;
         out.notice(Notice::Broken(why));
     }
 
-    fn on_raft_event(&mut self, now: Instant, event: raft::node::Event, out: &mut dyn Outbox) {
+    fn on_raft_event(&mut self, now: Instant, event: raft::node::Event, out: &mut Outbox) {
         use raft::node::Event;
         match event {
             Event::BecameLeader => {
@@ -502,14 +511,7 @@ impl Replica {
 
     // Other nodes.
 
-    fn on_message(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        cluster: Option<Uuid>,
-        message: Message,
-        out: &mut dyn Outbox,
-    ) {
+    fn on_message(&mut self, now: Instant, from: NodeId, cluster: Option<Uuid>, message: Message, out: &mut Outbox) {
         match (self.raft.cluster(), cluster) {
             (Some(own), Some(other)) if own != other => return out.notice(Notice::OtherCluster { from }),
             (Some(_), _) => {}
@@ -543,11 +545,11 @@ impl Replica {
             | Message::Heartbeat { .. }
             | Message::HeartbeatReply { .. }
             | Message::Snapshot { .. }
-            | Message::SnapshotReply { .. } => self.raft.on_message(now, from, message, &mut Below(out)),
+            | Message::SnapshotReply { .. } => self.raft.on_message(now, from, message, out),
         }
     }
 
-    fn on_forwarded(&mut self, now: Instant, from: NodeId, id: u64, response: &[u8], out: &mut dyn Outbox) {
+    fn on_forwarded(&mut self, now: Instant, from: NodeId, id: u64, response: &[u8], out: &mut Outbox) {
         if self.passed_on.get(&id).is_none_or(|passed_on| passed_on.to != from) {
             return;
         }
@@ -570,7 +572,7 @@ impl Replica {
         Uuid::from_random(bytes)
     }
 
-    fn on_init(&mut self, now: Instant, out: &mut dyn Outbox) -> Answer {
+    fn on_init(&mut self, now: Instant, out: &mut Outbox) -> Answer {
         let cluster = self.draw_uuid();
         if !self.raft.create_cluster(now, cluster, self.settings.own.clone()) {
             return Answer::not_allowed("this node belongs to a cluster already");
@@ -579,7 +581,7 @@ impl Replica {
         Answer::json(201, "{\"Ok\":\"Initialized\"}")
     }
 
-    fn init_by_write(&mut self, now: Instant, out: &mut dyn Outbox) {
+    fn init_by_write(&mut self, now: Instant, out: &mut Outbox) {
         let cluster = self.draw_uuid();
         if self.raft.create_cluster(now, cluster, self.settings.own.clone()) {
             out.notice(Notice::InitialisedByWrite { cluster });

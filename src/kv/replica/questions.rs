@@ -21,7 +21,7 @@ impl Replica {
         asker: Asker,
         question: Question,
         leader_deadline: Instant,
-        out: &mut dyn Outbox,
+        out: &mut Outbox,
     ) {
         match question {
             Question::GetId | Question::Metrics { .. } | Question::Healthz => {
@@ -60,7 +60,7 @@ impl Replica {
         asker: Asker,
         question: Question,
         leader_deadline: Instant,
-        out: &mut dyn Outbox,
+        out: &mut Outbox,
     ) {
         let deadline = now + ANSWER_WAIT_MAX;
         match question {
@@ -124,7 +124,7 @@ impl Replica {
         asker: Asker,
         question: Question,
         leader_deadline: Instant,
-        out: &mut dyn Outbox,
+        out: &mut Outbox,
     ) {
         let leader = self.raft.leader().filter(|leader| *leader != self.raft.id());
         let (Some(to), Asker::Client(client)) = (leader, asker) else {
@@ -134,7 +134,7 @@ impl Replica {
         let id = self.next_number();
         let deadline = now + if self.is_slow(&question) { LEARNER_WAIT_MAX } else { ANSWER_WAIT_MAX };
         self.passed_on.insert(id, PassedOn { to, client, question, leader_deadline, deadline });
-        out.send(to, Message::Forward { id, request: bytes });
+        out.messages.push((to, Message::Forward { id, request: bytes }));
     }
 
     fn is_slow(&self, question: &Question) -> bool {
@@ -148,10 +148,10 @@ impl Replica {
         asker: Asker,
         question: Question,
         deadline: Instant,
-        out: &mut dyn Outbox,
+        out: &mut Outbox,
     ) {
         match asker {
-            Asker::Node(to, id) => out.send(to, Message::Forwarded { id, response: Vec::new() }),
+            Asker::Node(to, id) => out.messages.push((to, Message::Forwarded { id, response: Vec::new() })),
             Asker::Client(client) if deadline <= now || self.questions_len() >= QUESTIONS_MAX => {
                 out.answer(client, Answer::no_leader());
             }
@@ -164,10 +164,10 @@ impl Replica {
         self.next_number
     }
 
-    pub(super) fn answer(&self, asker: Asker, answer: Answer, out: &mut dyn Outbox) {
+    pub(super) fn answer(&self, asker: Asker, answer: Answer, out: &mut Outbox) {
         match asker {
             Asker::Client(id) => out.answer(id, answer),
-            Asker::Node(to, id) => out.send(to, Message::Forwarded { id, response: answer.to_bytes() }),
+            Asker::Node(to, id) => out.messages.push((to, Message::Forwarded { id, response: answer.to_bytes() })),
         }
     }
 
@@ -201,7 +201,7 @@ impl Replica {
 
     // Watches.
 
-    fn on_watch(&mut self, now: Instant, asker: Asker, prefix: String, from: Option<u64>, out: &mut dyn Outbox) {
+    fn on_watch(&mut self, now: Instant, asker: Asker, prefix: String, from: Option<u64>, out: &mut Outbox) {
         let Asker::Client(client) = asker else { return };
         let from = from.unwrap_or_else(|| self.applied.index.get());
         let watch = Watch { client, prefix, from, deadline: now + WATCH_TIME_MAX };
@@ -220,14 +220,14 @@ impl Replica {
         Answer::of_watch(events, &watch.prefix, upto, may_be_empty)
     }
 
-    pub(super) fn tell_watches(&mut self, now: Instant, out: &mut dyn Outbox) {
+    pub(super) fn tell_watches(&mut self, now: Instant, out: &mut Outbox) {
         if !std::mem::take(&mut self.has_news) || self.watches.is_empty() {
             return;
         }
         self.answer_watches(now, out);
     }
 
-    fn answer_watches(&mut self, now: Instant, out: &mut dyn Outbox) {
+    fn answer_watches(&mut self, now: Instant, out: &mut Outbox) {
         let mut watches = std::mem::take(&mut self.watches);
         watches.retain_mut(|watch| match self.watch_answer(watch, watch.deadline <= now) {
             Some(answer) => {
@@ -245,7 +245,7 @@ impl Replica {
 
     // The end of patience.
 
-    pub(super) fn sweep(&mut self, now: Instant, out: &mut dyn Outbox) {
+    pub(super) fn sweep(&mut self, now: Instant, out: &mut Outbox) {
         if now < self.next_sweep {
             return;
         }
@@ -279,7 +279,7 @@ impl Replica {
     }
 
     /// The way to a node is lost: what was passed on to it is done or not.
-    pub(super) fn on_lost(&mut self, now: Instant, to: Option<NodeId>, out: &mut dyn Outbox) {
+    pub(super) fn on_lost(&mut self, now: Instant, to: Option<NodeId>, out: &mut Outbox) {
         let lost = self.passed_on.iter().filter(|(_, passed_on)| Some(passed_on.to) == to).map(|(id, _)| *id);
         for id in lost.collect::<Vec<u64>>() {
             let Some(passed_on) = self.passed_on.remove(&id) else { continue };

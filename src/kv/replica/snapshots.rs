@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use noraft::{LogPosition, NodeId};
 
-use super::{Asker, Below, Notice, Outbox, Replica};
+use super::{Asker, Notice, Outbox, Replica};
 use crate::kv::ask::{Answer, Kind};
 use crate::kv::image::{self, Shown};
 use crate::raft::lead::Image;
@@ -66,7 +66,7 @@ impl Snapshots {
 }
 
 impl Replica {
-    pub(super) fn on_backup(&mut self, asker: Asker, out: &mut dyn Outbox) {
+    pub(super) fn on_backup(&mut self, asker: Asker, out: &mut Outbox) {
         if self.raft.cluster().is_none() {
             return self.answer(
                 asker,
@@ -83,7 +83,7 @@ impl Replica {
     }
 
     /// Goes on with the picture under way; begins one if it is needed.
-    pub(super) fn step_snapshots(&mut self, now: Instant, out: &mut dyn Outbox) {
+    pub(super) fn step_snapshots(&mut self, now: Instant, out: &mut Outbox) {
         if let Some(image) = self.map.paint(PAINTED_PER_TURN_BYTES) {
             self.on_image(now, image, out);
         }
@@ -116,11 +116,11 @@ impl Replica {
         self.map.begin_image(cluster, self.applied, &membership);
     }
 
-    fn on_image(&mut self, now: Instant, image: Image, out: &mut dyn Outbox) {
+    fn on_image(&mut self, now: Instant, image: Image, out: &mut Outbox) {
         let image = Arc::new(image);
         if std::mem::take(&mut self.snapshots.is_for_disk) {
             self.snapshots.saving = Some(image.last);
-            out.save_image(&image);
+            out.images.push(Arc::clone(&image));
         }
         for asker in std::mem::take(&mut self.snapshots.backups) {
             let answer = Answer { status: 200, kind: Kind::Bytes, body: image.bytes.clone(), lag_ms: None };
@@ -134,20 +134,20 @@ impl Replica {
     }
 
     /// Sends the picture at hand to those who need one, if the log goes on behind it.
-    fn send_kept(&mut self, now: Instant, out: &mut dyn Outbox) {
+    fn send_kept(&mut self, now: Instant, out: &mut Outbox) {
         let start = self.raft.start().index;
         let Some(image) = self.snapshots.kept.as_ref().filter(|image| image.last.index >= start) else { return };
         for to in std::mem::take(&mut self.snapshots.wanted) {
-            self.raft.send_snapshot(now, to, image, &mut Below(out));
+            self.raft.send_snapshot(now, to, image, out);
         }
     }
 
     /// A snapshot came whole: it is looked at, and saved before it counts.
-    pub(super) fn on_image_received(&mut self, image: Image, out: &mut dyn Outbox) {
+    pub(super) fn on_image_received(&mut self, image: Image, out: &mut Outbox) {
         match image::read(&image.bytes) {
             Ok(shown) if Some(shown.cluster) == self.raft.cluster() && shown.last == image.last => {
                 let image = Arc::new(image);
-                out.save_image(&image);
+                out.images.push(Arc::clone(&image));
                 self.snapshots.received = Some((image, shown));
             }
             Ok(_) | Err(_) => {
@@ -157,7 +157,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_image_saved(&mut self, now: Instant, last: LogPosition, out: &mut dyn Outbox) {
+    pub(super) fn on_image_saved(&mut self, now: Instant, last: LogPosition, out: &mut Outbox) {
         if let Some((image, shown)) = self.snapshots.received.take_if(|(image, _)| image.last == last) {
             return self.install(now, &image, shown, out);
         }
@@ -170,7 +170,7 @@ impl Replica {
         }
     }
 
-    fn install(&mut self, now: Instant, image: &Image, shown: Shown, out: &mut dyn Outbox) {
+    fn install(&mut self, now: Instant, image: &Image, shown: Shown, out: &mut Outbox) {
         if !self.raft.install(now, image.last, Arc::new(shown.membership)) {
             return self.raft.reject_snapshot();
         }

@@ -41,10 +41,8 @@ use crate::log::{Log, LogEvent, Value};
 use crate::node::{Entropy as _, OnPeerLoss};
 use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Identity, Rules};
 use crate::raft::NodeId;
-use crate::raft::lead::Image;
 use crate::raft::member::{MEMBERS_MAX, Member, Uuid};
 use crate::raft::message::Message;
-use crate::raft::node::Save;
 use crate::time::{Instant, Now};
 
 /// The site that nodes of the map name in their handshake, so that no node of a session store is taken for one.
@@ -155,34 +153,6 @@ struct Speaker {
     proved: Option<String>,
     /// Who it is, once it has proved itself and said hello, and its cluster.
     who: Option<(NodeId, Option<Uuid>)>,
-}
-
-/// What the replica has said.
-#[derive(Default)]
-struct Said {
-    saves: Vec<Save>,
-    images: Vec<Arc<Image>>,
-    messages: Vec<(NodeId, Message)>,
-    answers: Vec<(u64, Answer)>,
-    notices: Vec<Notice>,
-}
-
-impl Outbox for Said {
-    fn save(&mut self, save: Save) {
-        self.saves.push(save);
-    }
-    fn save_image(&mut self, image: &Arc<Image>) {
-        self.images.push(Arc::clone(image));
-    }
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.messages.push((to, message));
-    }
-    fn answer(&mut self, id: u64, answer: Answer) {
-        self.answers.push((id, answer));
-    }
-    fn notice(&mut self, notice: Notice) {
-        self.notices.push(notice);
-    }
 }
 
 /// The shell.
@@ -421,7 +391,7 @@ impl Map {
 
     /// Tells the replica something and does what it says.
     fn tell(&mut self, now: Now, input: Input) {
-        let mut said = Said::default();
+        let mut said = Outbox::default();
         self.replica.handle(now.monotonic, input, &mut said);
         for save in said.saves {
             self.store.save(save);
