@@ -316,8 +316,8 @@ pub const FLAGS: &[Flag] = &[
         value_name: Some("SIZE"),
         default: Some("0"),
         help: "Memory for all stores together; 0 is no limit",
-        set: |config, value| put(&mut config.memory_limit_bytes, values::size(value, 0..=u64::MAX >> 1)),
-        show: |config| values::show_size(config.memory_limit_bytes),
+        set: |config, value| put(&mut config.limits.memory_limit_bytes, values::size(value, 0..=u64::MAX >> 1)),
+        show: |config| values::show_size(config.limits.memory_limit_bytes),
         ..PLAIN
     },
     Flag {
@@ -325,8 +325,10 @@ pub const FLAGS: &[Flag] = &[
         value_name: Some("SIZE"),
         default: Some("0"),
         help: "Memory for the stores of one customer; 0 is no limit",
-        set: |config, value| put(&mut config.customer_memory_quota_bytes, values::size(value, 0..=u64::MAX >> 1)),
-        show: |config| values::show_size(config.customer_memory_quota_bytes),
+        set: |config, value| {
+            put(&mut config.limits.customer_memory_quota_bytes, values::size(value, 0..=u64::MAX >> 1))
+        },
+        show: |config| values::show_size(config.limits.customer_memory_quota_bytes),
         ..PLAIN
     },
     Flag {
@@ -334,8 +336,8 @@ pub const FLAGS: &[Flag] = &[
         value_name: Some("N"),
         default: Some("100"),
         help: "Requests a second and customer in the long run; 0 is no limit",
-        set: |config, value| put(&mut config.rate_limit_per_second, values::number(value, 0..=MAX_RATE)),
-        show: |config| config.rate_limit_per_second.to_string(),
+        set: |config, value| put(&mut config.limits.rate_limit_per_second, values::number(value, 0..=MAX_RATE)),
+        show: |config| config.limits.rate_limit_per_second.to_string(),
         ..PLAIN
     },
     Flag {
@@ -343,8 +345,8 @@ pub const FLAGS: &[Flag] = &[
         value_name: Some("N"),
         default: Some("200"),
         help: "Requests of a customer that may come at once",
-        set: |config, value| put(&mut config.burst_size, values::number(value, 1..=MAX_RATE)),
-        show: |config| config.burst_size.to_string(),
+        set: |config, value| put(&mut config.limits.burst_size, values::number(value, 1..=MAX_RATE)),
+        show: |config| config.limits.burst_size.to_string(),
         ..PLAIN
     },
     Flag {
@@ -352,8 +354,8 @@ pub const FLAGS: &[Flag] = &[
         value_name: Some("N"),
         default: Some("0"),
         help: "Deletions remembered for one customer; 0 is no limit",
-        set: |config, value| put(&mut config.tombstone_customer_limit, values::number(value, 0..=u64::MAX)),
-        show: |config| config.tombstone_customer_limit.to_string(),
+        set: |config, value| put(&mut config.limits.tombstone_customer_limit, values::number(value, 0..=u64::MAX)),
+        show: |config| config.limits.tombstone_customer_limit.to_string(),
         ..PLAIN
     },
     Flag {
@@ -361,8 +363,8 @@ pub const FLAGS: &[Flag] = &[
         value_name: Some("N"),
         default: Some("0"),
         help: "Deletions remembered altogether; 0 is no limit",
-        set: |config, value| put(&mut config.tombstone_global_limit, values::number(value, 0..=u64::MAX)),
-        show: |config| config.tombstone_global_limit.to_string(),
+        set: |config, value| put(&mut config.limits.tombstone_global_limit, values::number(value, 0..=u64::MAX)),
+        show: |config| config.limits.tombstone_global_limit.to_string(),
         ..PLAIN
     },
     Flag {

@@ -23,36 +23,13 @@ pub const RELOADABLE: [&str; 6] = [
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 impl Config {
-    /// The limits in effect.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits {
-            memory_limit_bytes: self.memory_limit_bytes,
-            customer_memory_quota_bytes: self.customer_memory_quota_bytes,
-            rate_limit_per_second: self.rate_limit_per_second,
-            burst_size: self.burst_size,
-            tombstone_customer_limit: self.tombstone_customer_limit,
-            tombstone_global_limit: self.tombstone_global_limit,
-        }
-    }
-
-    /// Puts other limits into effect.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.memory_limit_bytes = limits.memory_limit_bytes;
-        self.customer_memory_quota_bytes = limits.customer_memory_quota_bytes;
-        self.rate_limit_per_second = limits.rate_limit_per_second;
-        self.burst_size = limits.burst_size;
-        self.tombstone_customer_limit = limits.tombstone_customer_limit;
-        self.tombstone_global_limit = limits.tombstone_global_limit;
-    }
-
     /// Reads the file at the start, if there is one.
     pub(super) fn settle_limits(&mut self) -> Result<(), ConfigError> {
         let Some(path) = self.limits_file.clone() else { return Ok(()) };
-        self.given_limits = Some(self.limits());
+        self.given_limits = Some(self.limits);
         let mut of_file = Vec::new();
         let limits = self.read_limits(&path, |index| of_file.push(index))?;
-        self.set_limits(limits);
+        self.limits = limits;
         for index in of_file {
             self.origins[index] = Origin::Elsewhere(path.display().to_string());
         }
@@ -66,7 +43,7 @@ impl Config {
     pub fn read_limits_again(&self) -> Result<Limits, ConfigError> {
         match &self.limits_file {
             Some(path) => self.read_limits(path, |_| {}),
-            None => Ok(self.limits()),
+            None => Ok(self.limits),
         }
     }
 
@@ -76,7 +53,7 @@ impl Config {
             |problem: String| ConfigError::new(format!("--limits-file: {}: {problem}", shown(path.as_os_str())));
         let text = read_file(path).map_err(wrong)?;
         let mut scratch = Self::blank();
-        scratch.set_limits(self.given_limits.unwrap_or(self.limits()));
+        scratch.limits = self.given_limits.unwrap_or(self.limits);
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -93,7 +70,7 @@ impl Config {
                 .map_err(|problem| wrong(format!("line {}: {problem}", number + 1)))?;
             found(index);
         }
-        Ok(scratch.limits())
+        Ok(scratch.limits)
     }
 }
 

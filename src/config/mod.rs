@@ -64,18 +64,8 @@ pub struct Config {
     pub replication_backlog_bytes: u64,
     /// `--store-keys`, `--store-key-current`, `--internal-token` and their files
     pub secrets: Secrets,
-    /// `--memory-limit`: 0 is no limit
-    pub memory_limit_bytes: u64,
-    /// `--customer-memory-quota`: 0 is no limit
-    pub customer_memory_quota_bytes: u64,
-    /// `--rate-limit`: 0 is no limit
-    pub rate_limit_per_second: u32,
-    /// `--burst-size`: at least 1
-    pub burst_size: u32,
-    /// `--tombstone-customer-limit`: 0 is no limit
-    pub tombstone_customer_limit: u64,
-    /// `--tombstone-global-limit`: 0 is no limit
-    pub tombstone_global_limit: u64,
+    /// `--memory-limit` and the others that `--limits-file` may change
+    pub limits: Limits,
     /// `--limits-file`
     pub limits_file: Option<PathBuf>,
     /// `--max-store-size`: 1 to 1 MiB
@@ -269,12 +259,7 @@ impl Config {
             durability: Durability::Async,
             replication_backlog_bytes: 0,
             secrets: Secrets { store_keys: Vec::new(), store_key_current: String::new(), internal_token: None },
-            memory_limit_bytes: 0,
-            customer_memory_quota_bytes: 0,
-            rate_limit_per_second: 0,
-            burst_size: 0,
-            tombstone_customer_limit: 0,
-            tombstone_global_limit: 0,
+            limits: Limits::default(),
             limits_file: None,
             max_store_size_bytes: 0,
             lock_timeout: Duration::ZERO,
@@ -507,12 +492,7 @@ impl Config {
     pub fn node(&self) -> NodeConfig {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         NodeConfig {
-            memory_limit_bytes: self.memory_limit_bytes,
-            customer_memory_quota_bytes: self.customer_memory_quota_bytes,
-            rate_limit_per_second: self.rate_limit_per_second,
-            burst_size: self.burst_size,
-            tombstone_customer_limit: self.tombstone_customer_limit,
-            tombstone_global_limit: self.tombstone_global_limit,
+            limits: self.limits,
             lock_timeout_ms: millis(self.lock_timeout),
             default_ttl_ms: millis(self.default_ttl),
             peer: self.peer_config(),

@@ -77,8 +77,8 @@ fn defaults_are_those_of_the_specification() {
     assert_eq!(config.on_peer_loss, OnPeerLoss::Available);
     assert_eq!(config.durability, Durability::Async);
     assert_eq!(config.replication_backlog_bytes, 16 << 20);
-    assert_eq!((config.rate_limit_per_second, config.burst_size), (100, 200));
-    assert_eq!((config.memory_limit_bytes, config.customer_memory_quota_bytes), (0, 0));
+    assert_eq!((config.limits.rate_limit_per_second, config.limits.burst_size), (100, 200));
+    assert_eq!((config.limits.memory_limit_bytes, config.limits.customer_memory_quota_bytes), (0, 0));
     assert_eq!(config.max_store_size_bytes, 2048);
     assert_eq!(config.lock_timeout, Duration::from_millis(500));
     assert_eq!(config.max_lock_timeout, Duration::from_secs(30));
@@ -192,7 +192,7 @@ fn the_command_line_wins_over_the_environment() {
     let config = parse_in(&environment, &["-rate-limit", "9"]).unwrap();
     assert!(config.dev);
     assert_eq!(config.site, "fra");
-    assert_eq!(config.rate_limit_per_second, 9);
+    assert_eq!(config.limits.rate_limit_per_second, 9);
     assert!(!config.host_id.is_empty(), "an empty variable counts as not set");
     assert!(!parse_in(&[("BBD_DEV", "1"), ("BBD_STORE_KEYS", KEY_A)], &["--dev=false"]).unwrap().dev);
     let error = error_in(&[("BBD_DEV", "1"), ("BBD_BURST_SIZE", "many")], &[]);
@@ -500,7 +500,7 @@ fn limits_come_from_their_file_and_from_flags_where_it_is_silent() {
     let file = directory.file("limits", "# Saturday\n\n rate-limit = 50\nmemory-limit=1M\n", 0o644);
     let flags = ["--dev", "--rate-limit=7", "--burst-size=8", &format!("--limits-file={file}")];
     let config = parse_in(&[("BBD_MEMORY_LIMIT", "2M")], &flags).unwrap();
-    let limits = config.limits();
+    let limits = config.limits;
     assert_eq!((limits.rate_limit_per_second, limits.burst_size, limits.memory_limit_bytes), (50, 8, 1 << 20));
     assert!(
         config.report().lines().any(|line| line.starts_with("rate-limit ") && line.ends_with(&format!("# {file}")))
@@ -521,6 +521,6 @@ fn limits_come_from_their_file_and_from_flags_where_it_is_silent() {
     assert!(error_in(&[], &["--dev", "--limits-file=/no/such"]).contains("cannot be read"));
     assert_eq!(
         parse_in(&[], &["--dev"]).unwrap().read_limits_again().unwrap(),
-        parse_in(&[], &["--dev"]).unwrap().limits()
+        parse_in(&[], &["--dev"]).unwrap().limits
     );
 }

@@ -141,10 +141,10 @@ impl Node {
     /// Whether `more_bytes` fit under the customer's quota and the node's limit.
     pub(super) fn check_room(&self, customer: u32, more_bytes: u64) -> Result<(), Refusal> {
         let fits = |used: u64, limit: u64| limit == 0 || used + more_bytes <= limit;
-        if !fits(self.customers.get(customer).memory_bytes, self.config.customer_memory_quota_bytes) {
+        if !fits(self.customers.get(customer).memory_bytes, self.config.limits.customer_memory_quota_bytes) {
             return Err(Refusal::CustomerQuotaExceeded);
         }
-        if !fits(self.status.memory_bytes, self.config.memory_limit_bytes) {
+        if !fits(self.status.memory_bytes, self.config.limits.memory_limit_bytes) {
             return Err(Refusal::CapacityExceeded);
         }
         Ok(())
@@ -153,8 +153,8 @@ impl Node {
     /// Whether so many more tombstones fit under both limits.
     pub(super) fn check_tombstones(&self, customer: u32, more: u64) -> Result<(), Refusal> {
         let fits = |used: u64, limit: u64| limit == 0 || used + more <= limit;
-        let of_customer = fits(self.customers.get(customer).tombstones, self.config.tombstone_customer_limit);
-        let of_all = fits(self.status.tombstones, self.config.tombstone_global_limit);
+        let of_customer = fits(self.customers.get(customer).tombstones, self.config.limits.tombstone_customer_limit);
+        let of_all = fits(self.status.tombstones, self.config.limits.tombstone_global_limit);
         if of_customer && of_all { Ok(()) } else { Err(Refusal::TombstoneLimitExceeded) }
     }
 

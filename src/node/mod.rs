@@ -211,6 +211,19 @@ pub trait Entropy {
 /// The limits and defaults of a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
+    /// Those that can be changed while it runs.
+    pub limits: Limits,
+    /// How long a lock is held unless asked otherwise.
+    pub lock_timeout_ms: u64,
+    /// Time to live of a store created without one.
+    pub default_ttl_ms: u64,
+    /// The other node, if there is one.
+    pub peer: Option<PeerConfig>,
+}
+
+/// The limits that can be changed while a node runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
     /// Bytes of all stores; 0 = none.
     pub memory_limit_bytes: u64,
     /// Bytes of one customer's stores; 0 = none.
@@ -223,27 +236,9 @@ pub struct NodeConfig {
     pub tombstone_customer_limit: u64,
     /// Tombstones altogether; 0 = no limit.
     pub tombstone_global_limit: u64,
-    /// How long a lock is held unless asked otherwise.
-    pub lock_timeout_ms: u64,
-    /// Time to live of a store created without one.
-    pub default_ttl_ms: u64,
-    /// The other node, if there is one.
-    pub peer: Option<PeerConfig>,
 }
 
-/// The limits that can be changed while a node runs; as in [`NodeConfig`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields of the same names say it")]
-pub struct Limits {
-    pub memory_limit_bytes: u64,
-    pub customer_memory_quota_bytes: u64,
-    pub rate_limit_per_second: u32,
-    pub burst_size: u32,
-    pub tombstone_customer_limit: u64,
-    pub tombstone_global_limit: u64,
-}
-
-impl Default for NodeConfig {
+impl Default for Limits {
     /// The defaults of the flags (section 11 of the specification).
     fn default() -> Self {
         Self {
@@ -253,10 +248,14 @@ impl Default for NodeConfig {
             burst_size: 200,
             tombstone_customer_limit: 0,
             tombstone_global_limit: 0,
-            lock_timeout_ms: 500,
-            default_ttl_ms: 1_209_600_000,
-            peer: None,
         }
+    }
+}
+
+impl Default for NodeConfig {
+    /// The defaults of the flags (section 11 of the specification).
+    fn default() -> Self {
+        Self { limits: Limits::default(), lock_timeout_ms: 500, default_ttl_ms: 1_209_600_000, peer: None }
     }
 }
 
@@ -482,13 +481,7 @@ pub struct Node {
 impl Node {
     /// Other limits from now on. What is there already stays, even if it is more than a new one allows.
     pub fn set_limits(&mut self, limits: Limits) {
-        let config = &mut self.config;
-        config.memory_limit_bytes = limits.memory_limit_bytes;
-        config.customer_memory_quota_bytes = limits.customer_memory_quota_bytes;
-        config.rate_limit_per_second = limits.rate_limit_per_second;
-        config.burst_size = limits.burst_size;
-        config.tombstone_customer_limit = limits.tombstone_customer_limit;
-        config.tombstone_global_limit = limits.tombstone_global_limit;
+        self.config.limits = limits;
         self.customers.set_rate(limits.rate_limit_per_second, limits.burst_size);
     }
 
@@ -503,7 +496,7 @@ impl Node {
         };
         let [incarnation, _] = hash_keys();
         let peering = config.peer.clone().map(|peer| Peering::new(peer, incarnation, now));
-        let customers = Customers::new(hash_keys(), config.rate_limit_per_second, config.burst_size);
+        let customers = Customers::new(hash_keys(), config.limits.rate_limit_per_second, config.limits.burst_size);
         let kept = KeptAnswers::new(hash_keys());
         let stores = Stores::new(now);
         Self {

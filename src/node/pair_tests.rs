@@ -116,7 +116,11 @@ impl Pair {
             backlog_limit_bytes: self.backlog_limit_bytes,
         };
         self.seed += 1;
-        let config = NodeConfig { rate_limit_per_second: 0, peer: Some(peer), ..NodeConfig::default() };
+        let config = NodeConfig {
+            limits: Limits { rate_limit_per_second: 0, ..Limits::default() },
+            peer: Some(peer),
+            ..NodeConfig::default()
+        };
         self.nodes[place] = Some(Node::new(config, Box::new(Seeded(self.seed)), self.now()));
         self.connect();
     }

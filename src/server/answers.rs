@@ -105,7 +105,7 @@ impl Server {
             connections_limit: self.fixed.room.connections as u64,
             connections_accepted_total: self.connections.accepted_total(),
             connections_rejected_total: self.rejected_total,
-            memory_limit_bytes: self.config.memory_limit_bytes,
+            memory_limit_bytes: self.config.limits.memory_limit_bytes,
             loop_stalls_total: self.loop_stalls_total,
             longest_turn: self.longest_turn,
             sandbox: self.sandbox,

@@ -63,13 +63,13 @@ impl Server {
         {
             self.log.event(now, LogEvent::InternalTokenReloaded, &[]);
         }
-        if limits != self.config.limits() {
+        if limits != self.config.limits {
             self.use_limits(now, limits);
         }
     }
 
     fn use_limits(&mut self, now: Now, limits: Limits) {
-        self.config.set_limits(limits);
+        self.config.limits = limits;
         self.node.set_limits(limits);
         let fields = [
             ("memory_limit", Value::Number(limits.memory_limit_bytes)),

@@ -2,7 +2,7 @@
 //! ("swarm testing", Groce et al., ISSTA 2012).
 
 use crate::rng::Rng;
-use bigbunny::node::{NodeConfig, STORE_OVERHEAD_BYTES};
+use bigbunny::node::{Limits, NodeConfig, STORE_OVERHEAD_BYTES};
 
 macro_rules! acts {
     ($($name:ident,)*) => {
@@ -151,7 +151,7 @@ impl Profile {
         self.waits = rng.pick(&[800, 1000]);
         self.counters = rng.pick(&[0, 20]);
         self.conditions /= 4;
-        self.config.rate_limit_per_second = 0;
+        self.config.limits.rate_limit_per_second = 0;
         self.think_us = (1, rng.log_between(1000, 1_000_000));
         let acts = [
             (Act::BeginModify, 60),
@@ -187,12 +187,14 @@ fn config(rng: &mut Rng) -> NodeConfig {
     let tombstones = |rng: &mut Rng| if rng.one_in(5) { rng.log_between(1, 300) } else { 0 };
     let limited = rng.one_in(8);
     NodeConfig {
-        memory_limit_bytes: memory(rng),
-        customer_memory_quota_bytes: memory(rng),
-        rate_limit_per_second: if limited { rng.pick(&[1, 3, 7, 100, 1000]) } else { 0 },
-        burst_size: rng.pick(&[1, 2, 10, 200]),
-        tombstone_customer_limit: tombstones(rng),
-        tombstone_global_limit: tombstones(rng),
+        limits: Limits {
+            memory_limit_bytes: memory(rng),
+            customer_memory_quota_bytes: memory(rng),
+            rate_limit_per_second: if limited { rng.pick(&[1, 3, 7, 100, 1000]) } else { 0 },
+            burst_size: rng.pick(&[1, 2, 10, 200]),
+            tombstone_customer_limit: tombstones(rng),
+            tombstone_global_limit: tombstones(rng),
+        },
         lock_timeout_ms: rng.pick(&[1, 10, 100, 500, 500, 500, 5000, 30_000]),
         default_ttl_ms: rng.pick(&[1000, 60_000, 1_209_600_000, 1_209_600_000, TEN_YEARS_MS]),
         peer: None,

@@ -6,11 +6,11 @@ use crate::reply::{Reply, Told};
 use crate::rng::Rng;
 use crate::subject::{Arrival, Subject};
 use crate::universe::universe;
-use bigbunny::node::NodeConfig;
 use bigbunny::node::request::{
     Condition, ConnectionId, Content, LockId, Operation, Request, RequestId, StoreKey, Target,
 };
 use bigbunny::node::response::Refusal;
+use bigbunny::node::{Limits, NodeConfig};
 use bigbunny::time::{Instant, Now, WallTime};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -168,7 +168,10 @@ fn deleting_a_prefix_after_a_pause_leaves_expired_ids_expired() {
 /// As before, with a tombstone limit: what is over needs no tombstone.
 #[test]
 fn what_is_over_needs_no_tombstone() {
-    let mut story = Story::with(NodeConfig { tombstone_customer_limit: 1, ..NodeConfig::default() });
+    let mut story = Story::with(NodeConfig {
+        limits: Limits { tombstone_customer_limit: 1, ..Limits::default() },
+        ..NodeConfig::default()
+    });
     story.put("a/1", b"x", 100);
     story.put("a/2", b"x", 100);
     story.put("a/3", b"x", 60_000);
@@ -248,7 +251,10 @@ fn an_expired_id_is_gone_and_then_unknown() {
 /// Section 5: a prefix of a thousand names is deleted in turns, and others are answered in between.
 #[test]
 fn a_long_prefix_delete_holds_nobody_up() {
-    let mut story = Story::with(NodeConfig { rate_limit_per_second: 0, ..NodeConfig::default() });
+    let mut story = Story::with(NodeConfig {
+        limits: Limits { rate_limit_per_second: 0, ..Limits::default() },
+        ..NodeConfig::default()
+    });
     let names: Vec<&'static str> = (0..512).flat_map(|n| [8 * n, 8 * n + 1]).map(|n| universe().name(n)).collect();
     for name in &names {
         story.put(name, b"x", 60_000);

@@ -8,7 +8,7 @@ use bigbunny::api::{self, ApiError, Call, Door, ReplyShape};
 use bigbunny::http::{CONTINUE, HeadLimits, HttpDate, ReplyFrame, write_error};
 use bigbunny::node::request::{ConnectionId, RequestId};
 use bigbunny::node::response::Response;
-use bigbunny::node::{Event, Input, Node, NodeConfig, Outbox, PeerMisbehaved};
+use bigbunny::node::{Event, Input, Limits, Node, NodeConfig, Outbox, PeerMisbehaved};
 use bigbunny::peer::message::Message;
 use bigbunny::server::intake::{ChunkedScratch, Context, Intake, Step};
 use bigbunny::store_id::KeyRing;
@@ -107,11 +107,14 @@ pub fn connection(input: &[u8]) {
     }
     let at = Instant::from_millis(1000);
     let config = NodeConfig {
-        memory_limit_bytes: 20_000,
-        customer_memory_quota_bytes: 9_000,
-        burst_size: 20,
-        tombstone_customer_limit: 5,
-        tombstone_global_limit: 8,
+        limits: Limits {
+            memory_limit_bytes: 20_000,
+            customer_memory_quota_bytes: 9_000,
+            burst_size: 20,
+            tombstone_customer_limit: 5,
+            tombstone_global_limit: 8,
+            ..Limits::default()
+        },
         ..NodeConfig::default()
     };
     let clients =

@@ -2,7 +2,7 @@
 
 use bigbunny::node::request::{ConnectionId, RequestId};
 use bigbunny::node::response::Response;
-use bigbunny::node::{Event, Input, Node, NodeConfig, OnPeerLoss, Outbox, PeerConfig, PeerMisbehaved, Role};
+use bigbunny::node::{Event, Input, Limits, Node, NodeConfig, OnPeerLoss, Outbox, PeerConfig, PeerMisbehaved, Role};
 use bigbunny::peer::message::{Message, read_message, write_message};
 use bigbunny::time::Instant;
 
@@ -59,12 +59,14 @@ pub(crate) fn config(own: &str, other: &str, choices: u8) -> NodeConfig {
         backlog_limit_bytes: if choices & 4 == 0 { 1 << 20 } else { 30_000 },
     };
     NodeConfig {
-        memory_limit_bytes: if choices & 8 == 0 { 0 } else { 60_000 },
-        customer_memory_quota_bytes: if choices & 16 == 0 { 0 } else { 30_000 },
-        rate_limit_per_second: if choices & 32 == 0 { 0 } else { 3 },
-        burst_size: 3,
-        tombstone_customer_limit: if choices & 64 == 0 { 0 } else { 3 },
-        tombstone_global_limit: if choices & 64 == 0 { 0 } else { 5 },
+        limits: Limits {
+            memory_limit_bytes: if choices & 8 == 0 { 0 } else { 60_000 },
+            customer_memory_quota_bytes: if choices & 16 == 0 { 0 } else { 30_000 },
+            rate_limit_per_second: if choices & 32 == 0 { 0 } else { 3 },
+            burst_size: 3,
+            tombstone_customer_limit: if choices & 64 == 0 { 0 } else { 3 },
+            tombstone_global_limit: if choices & 64 == 0 { 0 } else { 5 },
+        },
         peer: Some(peer),
         ..NodeConfig::default()
     }

@@ -104,16 +104,16 @@ impl Model {
     }
 
     fn token_nanos(&self) -> u64 {
-        1_000_000_000 / u64::from(self.config.rate_limit_per_second)
+        1_000_000_000 / u64::from(self.config.limits.rate_limit_per_second)
     }
 
     /// In how many milliseconds there is a token; nothing if there is one.
     fn token_in_ms(&mut self, customer: &'static str) -> Option<u64> {
-        if self.config.rate_limit_per_second == 0 {
+        if self.config.limits.rate_limit_per_second == 0 {
             return None;
         }
         let token_nanos = self.token_nanos();
-        let bucket_nanos = token_nanos * u64::from(self.config.burst_size.max(1));
+        let bucket_nanos = token_nanos * u64::from(self.config.limits.burst_size.max(1));
         let now = self.now;
         let account = self.account(customer);
         let back = u64::try_from(now.since(account.bucket_at).as_nanos()).expect("a run is no longer than 584 years");
@@ -126,7 +126,7 @@ impl Model {
     /// Takes a token, or says in how many milliseconds there is one.
     fn take_token(&mut self, customer: &'static str) -> Option<u64> {
         let retry_after_ms = self.token_in_ms(customer);
-        if retry_after_ms.is_none() && self.config.rate_limit_per_second != 0 {
+        if retry_after_ms.is_none() && self.config.limits.rate_limit_per_second != 0 {
             let token_nanos = self.token_nanos();
             self.account(customer).used_nanos += token_nanos;
         }
@@ -156,8 +156,9 @@ impl Model {
         new_bytes: u64,
         seen: &Reply,
     ) -> Option<Refusal> {
-        let capacity = self.room(None, self.config.memory_limit_bytes, old_bytes, new_bytes);
-        let quota = self.room(Some(request.customer), self.config.customer_memory_quota_bytes, old_bytes, new_bytes);
+        let capacity = self.room(None, self.config.limits.memory_limit_bytes, old_bytes, new_bytes);
+        let quota =
+            self.room(Some(request.customer), self.config.limits.customer_memory_quota_bytes, old_bytes, new_bytes);
         let refused = match (&seen.result, capacity, quota) {
             // Where both are true, or may be, either may be said.
             (Err(Refusal::CapacityExceeded), Room::Short | Room::Unsure, _) => Some(Refusal::CapacityExceeded),
@@ -200,7 +201,7 @@ impl Model {
     /// A deletion of `count` stores leaves as many tombstones. Says whether there is room for them.
     pub(super) fn refuse_tombstones(&mut self, customer: &'static str, count: u64, seen: &Reply) -> Option<Refusal> {
         let over = |limit: u64, used: u64| limit != 0 && used + count > limit;
-        let limits = (self.config.tombstone_global_limit, self.config.tombstone_customer_limit);
+        let limits = (self.config.limits.tombstone_global_limit, self.config.limits.tombstone_customer_limit);
         let (all, mine) = (self.tombstones.len() as u64, self.account(customer).tombstones);
         let mut refused = over(limits.0, all) || over(limits.1, mine);
         if seen.result == Err(Refusal::TombstoneLimitExceeded) {

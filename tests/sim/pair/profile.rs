@@ -1,7 +1,7 @@
 //! What one run of the pair is like: drawn from its seed, each strength from nothing to its maximum.
 
 use crate::rng::Rng;
-use bigbunny::node::{NodeConfig, OnPeerLoss, PeerConfig};
+use bigbunny::node::{Limits, NodeConfig, OnPeerLoss, PeerConfig};
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
@@ -183,11 +183,14 @@ impl Profile {
             backlog_limit_bytes: self.backlog_bytes,
         };
         NodeConfig {
-            rate_limit_per_second: self.rate_per_second,
-            burst_size: self.burst,
-            memory_limit_bytes: self.memory_limit_bytes,
-            customer_memory_quota_bytes: self.customer_quota_bytes,
-            tombstone_customer_limit: self.tombstone_limit,
+            limits: Limits {
+                rate_limit_per_second: self.rate_per_second,
+                burst_size: self.burst,
+                memory_limit_bytes: self.memory_limit_bytes,
+                customer_memory_quota_bytes: self.customer_quota_bytes,
+                tombstone_customer_limit: self.tombstone_limit,
+                ..Limits::default()
+            },
             lock_timeout_ms: self.lock_timeout_ms,
             peer: Some(peer),
             ..NodeConfig::default()
