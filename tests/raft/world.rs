@@ -1,7 +1,6 @@
 //! The simulated world: time, the network, machines and their disks, faults, and the checks after every event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use bigbunny::kv::ask::Question;
@@ -16,6 +15,7 @@ use crate::clients::{Asked, Clients};
 use crate::disk::Disk;
 use crate::planted::Planted;
 use crate::rng::Rng;
+use crate::seeds::{Tally, say};
 
 const MS: u64 = 1_000_000;
 /// The clients' numbers are greater.
@@ -24,7 +24,7 @@ const ADMIN_IDS: std::ops::Range<u64> = 1..1_000_000;
 /// What a run has met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Met {
-    pub simulated_ms: u64,
+    simulated_ms: u64,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -63,23 +63,27 @@ impl Met {
     fn note_many(&mut self, what: &'static str, count: u64) {
         *self.counts.entry(what).or_default() += count;
     }
+}
 
-    pub fn add(&mut self, other: &Self) {
-        self.simulated_ms += other.simulated_ms;
-        for (what, count) in &other.counts {
+impl Tally for Met {
+    fn add(&mut self, more: &Self) {
+        self.simulated_ms += more.simulated_ms;
+        for (what, count) in &more.counts {
             self.note_many(what, *count);
         }
     }
 
-    pub fn missing(&self) -> Vec<&'static str> {
+    fn simulated_ms(&self) -> u64 {
+        self.simulated_ms
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
         EXPECTED.iter().copied().filter(|what| !self.counts.contains_key(what)).collect()
     }
-}
 
-impl fmt::Display for Met {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s simulated", self.simulated_ms / 1000)?;
-        self.counts.iter().try_for_each(|(what, count)| write!(f, ", {what} {count}"))
+    fn report(&self) -> String {
+        let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+        counts.join(", ")
     }
 }
 
@@ -181,7 +185,7 @@ impl World {
 
     fn tell(&self, line: impl FnOnce() -> String) {
         if self.tells {
-            crate::say(format_args!("{:>9.3} {}", self.now as f64 / 1e9, line()));
+            say(format_args!("{:>9.3} {}", self.now as f64 / 1e9, line()));
         }
     }
 
@@ -548,7 +552,7 @@ impl World {
                 | Input::EndOfTurn => None,
             };
             if let Some(story) = story {
-                crate::say(format_args!("{:>9.3} {}", self.now as f64 / 1e9, &story[..story.len().min(220)]));
+                say(format_args!("{:>9.3} {}", self.now as f64 / 1e9, &story[..story.len().min(220)]));
             }
         }
         replica.handle(now, input, &mut out);

@@ -1,6 +1,7 @@
 //! What the runs have met: operations, answers and rare states, each with its counter. A rare state that never occurs over a
 //! whole run fails it, for a simulator that no longer reaches a state no longer tests it.
 
+use crate::seeds::Tally;
 use std::fmt::Write as _;
 
 macro_rules! rare_states {
@@ -154,13 +155,17 @@ pub(crate) struct Coverage {
     pub(crate) timeouts: u64,
     /// Simulated time, in milliseconds, without the last phase in which the rest expires.
     pub(crate) simulated_ms: u64,
+    /// The sum of the traces.
+    pub(crate) traces: u64,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { rare: [0; RARE], answers: Vec::new(), events: 0, timeouts: 0, simulated_ms: 0, traces: 0 }
+    }
 }
 
 impl Coverage {
-    pub(crate) fn new() -> Self {
-        Self { rare: [0; RARE], answers: Vec::new(), events: 0, timeouts: 0, simulated_ms: 0 }
-    }
-
     pub(crate) fn met(&mut self, rare: Rare) {
         self.rare[rare as usize] += 1;
     }
@@ -182,41 +187,47 @@ impl Coverage {
             None => self.answers.push((operation, counts)),
         }
     }
+}
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (sum, more) in self.rare.iter_mut().zip(other.rare) {
+impl Tally for Coverage {
+    fn add(&mut self, more: &Self) {
+        for (sum, more) in self.rare.iter_mut().zip(more.rare) {
             *sum += more;
         }
-        for (operation, counts) in &other.answers {
+        for (operation, counts) in &more.answers {
             self.add_answers(operation, *counts);
         }
-        self.events += other.events;
-        self.timeouts += other.timeouts;
-        self.simulated_ms += other.simulated_ms;
+        self.events += more.events;
+        self.timeouts += more.timeouts;
+        self.simulated_ms += more.simulated_ms;
+        self.traces = self.traces.wrapping_add(more.traces);
     }
 
-    pub(crate) fn answers_in_all(&self) -> u64 {
-        self.answers.iter().map(|(_, [done, refused])| done + refused).sum()
+    fn simulated_ms(&self) -> u64 {
+        self.simulated_ms
     }
 
-    /// Rare states that never occurred.
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
+    fn missing(&self) -> Vec<&'static str> {
         Rare::ALL.iter().filter(|(rare, _)| self.count(*rare) == 0).map(|(_, name)| *name).collect()
     }
 
-    /// All counters, for people.
-    pub(crate) fn report(&self) -> String {
-        let mut text = format!("{} events, {} of them timeouts\n", self.events, self.timeouts);
+    fn report(&self) -> String {
+        let mut text = format!("{:<28}{:>12}{:>12}\n", "operation", "done", "refused");
         let mut answers = self.answers.clone();
         answers.sort_unstable();
-        let _ = writeln!(text, "{:<28}{:>12}{:>12}", "operation", "done", "refused");
-        for (operation, [done, refused]) in answers {
+        for (operation, [done, refused]) in &answers {
             let _ = writeln!(text, "{operation:<28}{done:>12}{refused:>12}");
         }
         let _ = writeln!(text, "rare states");
         for (rare, name) in Rare::ALL {
             let _ = writeln!(text, "{name:<28}{:>12}", self.count(*rare));
         }
+        let answered: u64 = answers.iter().map(|(_, [done, refused])| done + refused).sum();
+        let _ = write!(
+            text,
+            "{} events, {} of them timeouts; {answered} requests answered, traces {:016x}",
+            self.events, self.timeouts, self.traces
+        );
         text
     }
 }

@@ -17,6 +17,7 @@ use bigbunny::node::request::{Condition, ConnectionId, Content, Operation, Reque
 use bigbunny::time::{Instant, Now, WallTime};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::hash::Hasher as _;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -159,8 +160,8 @@ impl World {
         world
     }
 
-    /// The whole run. Gives the hash of its trace.
-    pub(crate) fn run(&mut self) -> Result<TraceHash, Wrong> {
+    /// The whole run. Gives what it has met.
+    pub(crate) fn run(mut self) -> Result<Coverage, Wrong> {
         for _ in 0..self.profile.fillings {
             let at = self.now + Duration::from_millis(self.rng.below(500_000));
             self.schedule(at, Event::Fills { delete: false });
@@ -179,10 +180,11 @@ impl World {
         }
         self.coverage().simulated_ms = RUN.as_millis() as u64;
         self.wind_down()?;
-        Ok(self.trace)
+        self.coverage().traces = self.trace.finish();
+        Ok(std::mem::take(self.coverage()))
     }
 
-    pub(crate) fn coverage(&mut self) -> &mut Coverage {
+    fn coverage(&mut self) -> &mut Coverage {
         &mut self.members[0].subject.model.coverage
     }
 

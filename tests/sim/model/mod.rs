@@ -160,7 +160,7 @@ impl Model {
             memory_bytes: 0,
             now: Instant::ZERO,
             now_ms: 0,
-            coverage: Coverage::new(),
+            coverage: Coverage::default(),
         }
     }
 

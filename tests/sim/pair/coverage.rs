@@ -1,5 +1,6 @@
 //! What the runs of the pair have met: each fault and each rare state with its counter. One that never occurs fails a long run.
 
+use crate::seeds::Tally;
 use std::fmt::Write as _;
 
 macro_rules! met {
@@ -37,13 +38,17 @@ pub(crate) struct Coverage {
     pub(crate) events: u64,
     pub(crate) asks: u64,
     pub(crate) simulated_ms: u64,
+    /// The sum of the traces.
+    pub(crate) traces: u64,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { met: [0; COUNT], events: 0, asks: 0, simulated_ms: 0, traces: 0 }
+    }
 }
 
 impl Coverage {
-    pub(crate) fn new() -> Self {
-        Self { met: [0; COUNT], events: 0, asks: 0, simulated_ms: 0 }
-    }
-
     pub(crate) fn met(&mut self, met: Met) {
         self.met_often(met, 1);
     }
@@ -51,26 +56,33 @@ impl Coverage {
     pub(crate) fn met_often(&mut self, met: Met, times: u64) {
         self.met[met as usize] += times;
     }
+}
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (sum, more) in self.met.iter_mut().zip(other.met) {
+impl Tally for Coverage {
+    fn add(&mut self, more: &Self) {
+        for (sum, more) in self.met.iter_mut().zip(more.met) {
             *sum += more;
         }
-        self.events += other.events;
-        self.asks += other.asks;
-        self.simulated_ms += other.simulated_ms;
+        self.events += more.events;
+        self.asks += more.asks;
+        self.simulated_ms += more.simulated_ms;
+        self.traces = self.traces.wrapping_add(more.traces);
     }
 
-    /// What never occurred.
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
+    fn simulated_ms(&self) -> u64 {
+        self.simulated_ms
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
         Met::ALL.iter().filter(|(met, _)| self.met[*met as usize] == 0).map(|(_, name)| *name).collect()
     }
 
-    pub(crate) fn report(&self) -> String {
-        let mut text = format!("{} events, {} requests\n", self.events, self.asks);
+    fn report(&self) -> String {
+        let mut text = String::new();
         for (met, name) in Met::ALL {
             let _ = writeln!(text, "{name:<28}{:>12}", self.met[*met as usize]);
         }
+        let _ = write!(text, "{} events, {} requests, traces {:016x}", self.events, self.asks, self.traces);
         text
     }
 }

@@ -150,13 +150,13 @@ impl World {
             asks: BTreeMap::new(),
             next_ask: 1,
             promotions: BTreeMap::new(),
-            coverage: Coverage::new(),
+            coverage: Coverage::default(),
             trace: TraceHash::new(),
             tells,
             profile,
         };
         if tells {
-            crate::say(format_args!("{:?}", world.profile));
+            crate::seeds::say(format_args!("{:?}", world.profile));
         }
         world.begin();
         world
@@ -180,12 +180,18 @@ impl World {
 
     pub(crate) fn tell(&self, text: impl FnOnce(&Self) -> String) {
         if self.tells {
-            crate::say(format_args!("{:>14.6} {}", self.now as f64 / 1e9, text(self)));
+            crate::seeds::say(format_args!("{:>14.6} {}", self.now as f64 / 1e9, text(self)));
         }
     }
 
-    /// One run, from the start of the nodes to the comparison of the two.
-    pub(crate) fn run(&mut self) -> Result<(), Wrong> {
+    /// One run, from the start of the nodes to the comparison of the two. Gives what it has met.
+    pub(crate) fn run(mut self) -> Result<Coverage, Wrong> {
+        self.goes_on().map_err(|wrong| format!("{:.6} s: {wrong}", self.now as f64 / 1e9))?;
+        (self.coverage.simulated_ms, self.coverage.traces) = (self.now / MS, self.trace.finish());
+        Ok(self.coverage)
+    }
+
+    fn goes_on(&mut self) -> Result<(), Wrong> {
         while !self.over {
             self.coverage.events += 1;
             if self.coverage.events > EVENTS_MAX {
@@ -204,7 +210,6 @@ impl World {
             self.now = at;
             self.happens(event)?;
         }
-        self.coverage.simulated_ms = self.now / MS;
         Ok(())
     }
 
@@ -355,10 +360,6 @@ impl World {
                 return Ok(());
             }
         }
-    }
-
-    pub(crate) fn finish(&self) -> u64 {
-        self.trace.finish()
     }
 
     /// For the traces of runs.
