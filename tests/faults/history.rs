@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::{Load, Outcome, Plan, Record};
 use crate::pair::request;
-use crate::site::{Name, PATIENCE, epoch, field, idle_use, role, wait_until};
+use crate::site::{Name, PATIENCE, epoch, field, figure, idle_use, ms, role, wait_until};
 use crate::support::Daemon;
 
 /// Writers that write the same names again and again, one change at a time each.
@@ -39,6 +39,31 @@ impl Clients {
         let [at_a, at_b] = self.loads.map(Load::stop);
         History { records: [at_a, at_b], since: self.since, until }
     }
+
+    /// What every fault ends with: the clients stop, both nodes become equal, there was one primary at a time, what was answered is kept,
+    /// and neither node is busy with anything. Prints the figures that every fault has, and says how long it took to be equal.
+    pub(crate) fn finish(self, of: &str, a: &Daemon, b: &Daemon, kept: Kept) -> Duration {
+        let history = self.stop();
+        let took = converge(a, b);
+        history.check_one_primary_at_a_time();
+        let lost = history.lost(b).len();
+        if kept == Kept::All {
+            history.check_nothing_lost([a, b]);
+        }
+        check_at_rest([a, b]);
+        let [at_a, at_b] = Name::BOTH.map(|name| ms(history.longest_gap(name)));
+        figure(of, "longest wait at a, at b", format!("{at_a}, {at_b}"));
+        figure(of, "answered changes, of the unmarked lost", format!("{}, {lost}", history.done()));
+        took
+    }
+}
+
+/// What must be there in the end of the changes that were answered without a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    /// A primary that dies or is cut off takes with it what it had not sent yet.
+    WhatWasReplicated,
 }
 
 /// All that was asked and answered.

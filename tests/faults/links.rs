@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::history::{Clients, check_at_rest, converge, settle};
+use crate::history::{Clients, Kept, settle};
 use crate::load::fill;
 
 use crate::site::{Name, QUICK, Site, await_role, epoch, field, figure, leave_out, ms, role, stores, wait_until};
@@ -27,17 +27,10 @@ fn resets() {
         sleep(Duration::from_millis(270));
     }
     let rest = settle(&a, &b);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    history.check_nothing_lost([&a, &b]);
+    clients.finish(of, &a, &b, Kept::All);
     assert_eq!(epoch(&a), 1, "a reset alone proves nothing: {}", b.log());
-    check_at_rest([&a, &b]);
     figure(of, "epoch afterwards (1: no failover)", epoch(&a));
     figure(of, "connections that ended, at b", field(&b, "replication_fail_count").unwrap_or_default());
-    figure(of, "longest wait at a, at b", {
-        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
-    });
     figure(of, "until both are equal again", ms(rest));
 }
 
@@ -103,17 +96,10 @@ fn a_storm_of_forged_resets() {
     }
     let lasted = since.elapsed();
     settle(&a, &b);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    history.check_nothing_lost([&a, &b]);
+    clients.finish(of, &a, &b, Kept::All);
     assert_eq!(epoch(&a), 1, "a reset alone proves nothing: {}", b.log());
-    check_at_rest([&a, &b]);
     figure(of, "segments, in", format!("{RESETS}, {}", ms(lasted)));
     figure(of, "connections that ended, at b", field(&b, "replication_fail_count").unwrap_or_default());
-    figure(of, "longest wait at a, at b", {
-        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
-    });
 }
 
 #[test]
@@ -126,15 +112,7 @@ fn a_link_of_1_mbit_a_second() {
     let clients = Clients::start(&a, &b);
     sleep(Duration::from_secs(5));
     assert_eq!((epoch(&a), epoch(&b)), (1, 1), "a slow link is no dead one: {}", b.log());
-    let history = clients.stop();
-    let rest = converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    history.check_nothing_lost([&a, &b]);
-    check_at_rest([&a, &b]);
-    figure(of, "answered changes, lost", format!("{}, 0", history.done()));
-    figure(of, "longest wait at a, at b", {
-        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
-    });
+    let rest = clients.finish(of, &a, &b, Kept::All);
     figure(of, "until both are equal again", ms(rest));
 }
 
@@ -159,12 +137,8 @@ fn a_link_of_64_kbit_a_second_in_mid_snapshot() {
     assert!(at_a > 100, "the primary goes on: {at_a}");
     site.network().speed_up();
     let rest = settle(&a, &b);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_nothing_lost([&a, &b]);
-    check_at_rest([&a, &b]);
+    clients.finish(of, &a, &b, Kept::All);
     figure(of, "changes through the primary meanwhile", at_a);
-    figure(of, "longest wait at the primary", ms(history.longest_gap(Name::A)));
     figure(of, "memory of the primary at most", format!("{} MiB", a.peak_memory_bytes() >> 20));
     figure(of, "until the joiner is SECONDARY, once it is fast", ms(rest));
 }
@@ -186,22 +160,14 @@ fn through_proxies(
     Name::BOTH.iter().for_each(|name| undo(&site.proxy_of(*name).faults));
     let rest = settle(&a, &b);
     sleep(SOME_TIME);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    history.check_nothing_lost([&a, &b]);
-    check_at_rest([&a, &b]);
+    clients.finish(of, &a, &b, Kept::All);
     let flipped: u64 = Name::BOTH.iter().map(|name| site.proxy_of(*name).faults.flipped.load(Ordering::Relaxed)).sum();
     if flipped > 0 {
         figure(of, "turned bits", flipped);
         assert!(a.log().contains("why=Altered") || b.log().contains("why=Altered"), "it is noticed: {}", a.log());
     }
     figure(of, "epoch afterwards", epoch(&a));
-    figure(of, "longest refusal at a, at b", {
-        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
-    });
     figure(of, "until both are equal again", ms(rest));
-    figure(of, "answered changes, lost", format!("{}, 0", history.done()));
 }
 
 #[test]

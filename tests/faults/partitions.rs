@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::history::{Clients, check_at_rest, converge, settle};
+use crate::history::{Clients, Kept, check_at_rest, converge, settle};
 use crate::load::fill;
 use crate::site::{Name, QUICK, Site, await_role, epoch, figure, ms, role, stores, wait_until};
 
@@ -29,21 +29,9 @@ fn cut(of: &str, silenced: &[Name], more: &[&str]) {
     site.network().heal();
     let rest = settle(&a, &b);
     sleep(SOME_TIME);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    let is_safe = more.contains(&"--on-peer-loss=safe");
-    let lost = history.lost(&a).len();
-    if is_safe {
-        history.check_nothing_lost([&a, &b]);
-    }
-    check_at_rest([&a, &b]);
+    clients.finish(of, &a, &b, if more == SAFE { Kept::All } else { Kept::WhatWasReplicated });
     figure(of, "roles at the end of it, and the epoch afterwards", format!("{roles}, {}", epoch(&a)));
-    figure(of, "longest refusal at a, at b", {
-        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
-    });
     figure(of, "until both are equal again", ms(rest));
-    figure(of, "answered changes, of the unmarked lost", format!("{}, {lost}", history.done()));
 }
 
 const SAFE: [&str; 2] = ["--on-peer-loss=safe", "--durability=replicated"];
@@ -111,9 +99,7 @@ fn cold_start_with_one_way_open() {
         site.network().heal();
         let rest = settle(&a, &b);
         wait_until("changes are taken", || clients.done().iter().sum::<u64>() > 0);
-        let history = clients.stop();
-        converge(&a, &b);
-        history.check_nothing_lost([&a, &b]);
+        clients.finish(&of, &a, &b, Kept::All);
         figure(&of, "roles before it heals", roles);
         figure(&of, "until both have their roles, once healed", ms(rest));
     }
@@ -138,13 +124,8 @@ fn ten_flaps_a_second() {
     let used = (a.processor_time() - used[0]).max(b.processor_time() - used[1]);
     let rest = settle(&a, &b);
     sleep(SOME_TIME);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    history.check_nothing_lost([&a, &b]);
-    check_at_rest([&a, &b]);
+    clients.finish(of, &a, &b, Kept::All);
     figure(of, "epoch afterwards (1: no failover)", epoch(&a));
-    figure(of, "longest refusal on either node", ms(history.longest_gap(Name::A).max(history.longest_gap(Name::B))));
     figure(of, "of a core at most", format!("{:.0} %", 100.0 * used.as_secs_f64() / lasted.as_secs_f64()));
     figure(of, "until both are equal again", ms(rest));
 }
@@ -173,7 +154,6 @@ fn a_peer_that_vanishes_without_a_packet() {
     let (used, descriptors) = (crate::site::idle_use(&[&b]), b.open_files());
     assert!(used < 0.25 && descriptors < 40, "{used} of a core, {descriptors} descriptors");
     figure(of, "until the other is PRIMARY", ms(took));
-    figure(of, "longest refusal through the survivor", ms(history.longest_gap(Name::B)));
     figure(of, "answered changes, lost (async)", format!("{}, {lost}", history.done()));
     assert!(took < Duration::from_millis(4600) + Duration::from_secs(2), "{took:?}");
 }

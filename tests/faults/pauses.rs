@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::history::{Clients, check_at_rest, converge, settle};
+use crate::history::{Clients, Kept, check_at_rest, converge, settle};
 use crate::load::{Load, Plan};
-use crate::site::{Name, Site, await_role, epoch, figure, ms, role};
+use crate::site::{Site, await_role, epoch, figure, ms, role};
 
 const SOME_TIME: Duration = Duration::from_millis(700);
 /// The times of the specification: up to the first nobody may take over, from the second on somebody must.
@@ -31,28 +31,17 @@ fn stop_the_primary_for(pause: Duration, flags: &[&str]) {
     sleep(SOME_TIME);
     let rest = settle(&a, &b);
     sleep(SOME_TIME);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    let lost = history.lost(&b).len();
-    if flags == SAFE {
-        history.check_nothing_lost([&a, &b]);
-    }
+    let mode = if flags == SAFE { "safe and replicated" } else { "available" };
+    let of = format!("2 SIGSTOP of the primary for {:.1} s, {mode}", pause.as_secs_f64());
+    clients.finish(&of, &a, &b, if flags == SAFE { Kept::All } else { Kept::WhatWasReplicated });
     if pause < LEASE - SLACK {
         assert_eq!(epoch(&a), 1, "nobody takes over: {}", b.log());
     }
     if pause > LEASE_AND_GRACE + SLACK {
         assert_eq!((epoch(&b), role(&b)), (2, "PRIMARY".to_owned()), "{}", b.log());
     }
-    check_at_rest([&a, &b]);
-    let mode = if flags == SAFE { "safe and replicated" } else { "available" };
-    let of = format!("2 SIGSTOP of the primary for {:.1} s, {mode}", pause.as_secs_f64());
     figure(&of, "epoch afterwards", epoch(&a));
-    figure(&of, "longest refusal at the stopped one, at the other", {
-        format!("{}, {}", ms(history.longest_gap(Name::A)), ms(history.longest_gap(Name::B)))
-    });
     figure(&of, "until both are equal again", ms(rest));
-    figure(&of, "answered changes, of the unmarked lost, answered late", format!("{}, {lost}, 0", history.done()));
 }
 
 #[test]
@@ -148,14 +137,8 @@ fn eight_busy_loops() {
     sleep(TIME);
     drop(busy);
     let rest = settle(&a, &b);
-    let history = clients.stop();
-    converge(&a, &b);
-    history.check_one_primary_at_a_time();
-    history.check_nothing_lost([&a, &b]);
-    check_at_rest([&a, &b]);
     let of = "11 eight busy loops for 10 s, safe and replicated";
+    clients.finish(of, &a, &b, Kept::All);
     figure(of, "epoch afterwards (1: no failover)", epoch(&a));
-    figure(of, "longest refusal on either node", ms(history.longest_gap(Name::A).max(history.longest_gap(Name::B))));
-    figure(of, "answered changes, lost", format!("{}, 0", history.done()));
     figure(of, "until both are equal again", ms(rest));
 }
