@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::client::Ask;
-use super::commands::JSON;
+use super::commands::{DATA_DIR, JSON};
 use super::exit::{Exit, Failure};
 use super::invocation::Invocation;
 use super::map::{self, Node, find, strange};
@@ -16,6 +16,8 @@ use super::{Outcome, print_line};
 use crate::config::values;
 use crate::json::{self, Object, Value, write_string};
 use crate::kv::image;
+use crate::raft::member::Uuid;
+use crate::server::map::store::restore::{self, NewNode};
 
 /// How long a new node may take until it follows, and a membership until it is changed; the node itself gives up earlier.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(35);
@@ -108,6 +110,24 @@ pub(super) fn backup(invocation: &Invocation) -> Outcome {
     save(&file, &reply.body)
         .map_err(|error| Failure::new(Exit::Other, format!("{} cannot be written: {error}", file.display())))?;
     print_line(shown.last.index.get().to_string().as_bytes())
+}
+
+/// `bbd cluster restore`
+pub(super) fn restore(invocation: &Invocation) -> Outcome {
+    let failed = |message: String| Failure::new(Exit::Other, message);
+    let file = PathBuf::from(invocation.positionals.first().cloned().unwrap_or_default());
+    let folder = Path::new(invocation.value(&DATA_DIR).unwrap_or_default());
+    let backup = fs::read(&file).map_err(|error| failed(format!("{} cannot be read: {error}", file.display())))?;
+    let draw = || {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| failed(format!("the system gives no randomness: {error}")))?;
+        Ok(Uuid::from_random(bytes))
+    };
+    let backup = image::read(&backup)
+        .map_err(|problem| failed(format!("{}: {problem}; nothing was restored", file.display())))?;
+    let node = NewNode { uuid: draw()?, cluster: draw()? };
+    let index = restore::restore(backup, folder, &node).map_err(|error| failed(error.to_string()))?;
+    print_line(index.to_string().as_bytes())
 }
 
 /// Writes a file that only its owner may read, whole or not at all: what was there before stays until the new one is on disk.

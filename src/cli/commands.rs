@@ -153,6 +153,8 @@ pub(super) const FORCE: CommandFlag =
 pub(super) const ONCE: CommandFlag = switch("once", "Print it once, for scripts, as where no terminal is");
 pub(super) const INTERVAL: CommandFlag =
     valued("interval", "S", "The time between two looks; default 2, with --once 1");
+pub(super) const DATA_DIR: CommandFlag =
+    valued("data-dir", "PATH", "The data folder to make; there must be nothing in it");
 pub(super) const ENV: CommandFlag = switch("env", "As lines of an environment file");
 
 const NONE: RangeInclusive<usize> = 0..=0;
@@ -457,6 +459,14 @@ pub const COMMANDS: &[Command] = &[
         argument_count: ONE,
         help: "Write the whole map to a file and print the index that it is of",
         run: cluster::backup,
+    },
+    Command {
+        name: "cluster restore",
+        flags: &[needs(&DATA_DIR)],
+        arguments: "FILE",
+        argument_count: ONE,
+        help: "Make a data folder of a backup: of a new node, alone in a new cluster",
+        run: cluster::restore,
     },
     Command {
         name: "status",

@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod manual;
 mod map;
+mod map_backup;
 mod metrics;
 mod monitoring;
 mod peer_link;

@@ -72,7 +72,7 @@ impl Node {
     }
 
     /// Asks until the answer is good.
-    fn insist(&self, target: &str, body: &str) -> String {
+    pub(crate) fn insist(&self, target: &str, body: &str) -> String {
         let deadline = Instant::now() + 2 * PATIENCE;
         loop {
             let (status, answer) = self.ask(target, body);
@@ -95,7 +95,19 @@ impl Node {
     }
 }
 
-fn set(key: &str, value: &str) -> String {
+/// Makes a cluster in which all of these vote.
+pub(crate) fn add_voters(nodes: &[Node]) {
+    assert_eq!(nodes[0].ask("/init", ""), (201, r#"{"Ok":"Initialized"}"#.to_owned()));
+    let ids: Vec<String> = nodes.iter().map(|node| node.ask("/get-id", "").1).collect();
+    for (node, id) in nodes.iter().zip(&ids).skip(1) {
+        let learner = format!("[{id},\"127.0.0.1:{}\"]", node.port);
+        assert_eq!(nodes[0].insist("/add-learner", &learner), r#"{"Ok":"Added"}"#);
+    }
+    let last = nodes.last().unwrap();
+    assert_eq!(last.insist("/change-membership", &format!("[{}]", ids.join(","))), r#"{"Ok":"Changed"}"#);
+}
+
+pub(crate) fn set(key: &str, value: &str) -> String {
     format!(r#"{{"Set":{{"key":"{key}","value":"{value}"}}}}"#)
 }
 
@@ -148,13 +160,7 @@ fn one_node_answers_from_nothing_and_keeps_what_it_answered() {
 fn three_nodes_survive_their_leader() {
     let dir = TempDir::new();
     let nodes: Vec<Node> = (0..3).map(|_| Node::start(&dir, free_port())).collect();
-    assert_eq!(nodes[0].ask("/init", ""), (201, r#"{"Ok":"Initialized"}"#.to_owned()));
-    let ids: Vec<String> = nodes.iter().map(|node| node.ask("/get-id", "").1).collect();
-    for at in [1, 2] {
-        let learner = format!("[{},\"127.0.0.1:{}\"]", ids[at], nodes[at].port);
-        assert_eq!(nodes[0].insist("/add-learner", &learner), r#"{"Ok":"Added"}"#);
-    }
-    assert_eq!(nodes[1].insist("/change-membership", &format!("[{}]", ids.join(","))), r#"{"Ok":"Changed"}"#);
+    add_voters(&nodes);
     for at in 0..30 {
         nodes[at % 3].insist("/write", &set(&format!("before-{at}"), "1"));
     }

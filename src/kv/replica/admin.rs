@@ -82,6 +82,16 @@ impl Replica {
         }
     }
 
+    /// A leader whose own address is another one now, or was never known because it was restored from a backup, tells everybody.
+    pub(super) fn announce_own_address(&mut self, now: Instant) {
+        let membership = self.raft.membership();
+        let own = &self.settings.own;
+        if self.raft.is_leader() && membership.find(own.uuid).is_some_and(|known| known.address != own.address) {
+            // Refused while another change is under way; then it is tried again.
+            let _ = self.raft.propose_config(now, membership.config.clone(), Some(own.clone()));
+        }
+    }
+
     fn advance(&mut self, now: Instant, job: &mut Job) -> Progress {
         match &job.task {
             Task::Add(member) => self.advance_add(now, member.clone(), job.is_begun),

@@ -406,6 +406,7 @@ impl Replica {
         }
         self.raft.end_turn(now, out);
         self.settle(now, out);
+        self.announce_own_address(now);
         self.step_admin(now, out);
         self.step_snapshots(now, out);
         // What was asked for just now goes along.

@@ -723,9 +723,15 @@ impl Map {
                 let fields = [("index", Value::Number(*index)), ("bytes", Value::Number(*bytes as u64))];
                 log.event(now, LogEvent::MapSnapshotInstalled, &fields);
             }
-            Notice::BadSnapshot { .. } => log.event(now, LogEvent::MapBadSnapshot, &[]),
+            Notice::BadSnapshot { .. } => log.event(
+                now,
+                LogEvent::MapBadSnapshot,
+                &[("help", Value::Text("if it stays so, run the same bbd on all nodes"))],
+            ),
             Notice::OtherCluster { from } => {
-                log.event(now, LogEvent::MapOtherCluster, &[("node", Value::Text(&format!("{:016x}", from.get())))]);
+                let node = format!("{:016x}", from.get());
+                let help = "its id begins so; remove it from that cluster, or wipe it and add it as a new node";
+                log.event(now, LogEvent::MapOtherCluster, &[("node", Value::Text(&node)), ("help", Value::Text(help))]);
             }
             Notice::DiskIsLow => log.event(
                 now,

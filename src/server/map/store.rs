@@ -6,6 +6,8 @@
 //! | `raft.redb` | the node's id, term and vote, cluster, the log and where it begins |
 //! | `snapshot-INDEX` | the map at that index, with a checksum; named in `raft.redb` before it counts |
 
+pub(crate) mod restore;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -86,6 +88,10 @@ pub(crate) fn open(folder: &Path, draw: impl FnOnce() -> Uuid) -> Result<Opened,
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
     let path = folder.join(DATABASE_FILE);
     let is_new = !path.exists();
+    if is_new && let Some(snapshot) = snapshots_in(folder).next() {
+        let what = format!("it has {SNAPSHOT_PREFIX}{snapshot} but no {DATABASE_FILE}");
+        return Err(StoreError::Damaged(folder.to_owned(), what));
+    }
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(!is_new)
@@ -279,15 +285,16 @@ pub(crate) fn write_snapshot(folder: &Path, image: &Image) -> io::Result<()> {
 
 /// Removes the snapshots that a newer one has taken the place of.
 fn remove_older_snapshots(folder: &Path, newest: u64) {
-    let Ok(files) = fs::read_dir(folder) else { return };
-    for file in files.flatten() {
-        let name = file.file_name();
-        let index = name.to_str().and_then(|name| name.strip_prefix(SNAPSHOT_PREFIX)?.parse::<u64>().ok());
-        if index.is_some_and(|index| index < newest) {
-            // One that cannot be removed costs room and nothing else.
-            let _ = fs::remove_file(file.path());
-        }
+    for index in snapshots_in(folder).filter(|index| *index < newest) {
+        // One that cannot be removed costs room and nothing else.
+        let _ = fs::remove_file(snapshot_path(folder, index));
     }
+}
+
+/// The indices of the snapshots in a folder.
+fn snapshots_in(folder: &Path) -> impl Iterator<Item = u64> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.file_name().to_str()?.strip_prefix(SNAPSHOT_PREFIX)?.parse().ok())
 }
 
 /// What the thread is given.
