@@ -1,10 +1,7 @@
-//! Every bound of the shell in one place. What users can set is in the configuration; these are the ones that nobody needs to.
+//! Every bound of the shell in one place; those of the link are in [`crate::peer::limits`]. What users can set is in the
+//! configuration; these are the ones that nobody needs to.
 
 use std::time::Duration;
-
-use crate::node::{REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};
-use crate::peer::http::UNPROVED_INPUT_MAX_BYTES;
-use crate::peer::message::MESSAGE_MAX_BYTES;
 
 /// A request target has at most this: a path and two parameters, each a name of 256 bytes that are all percent-encoded, are less than
 /// 3 KiB, and RFC 9112 section 3 wants 8,000 bytes to be possible. Past it `414`.
@@ -88,40 +85,17 @@ pub(super) const STORE_ID_CHARS_LOGGED: usize = 8;
 
 /// Connections on `--tcp` that have not proved who they are, at most.
 pub(super) const UNPROVED_LINKS_MAX: usize = 16;
-/// How long a handshake may take, on either side.
-pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(2);
 /// One turn hears so much of the peer, about 1 ms of unsealing and applying; a message is finished all the same. Each message
 /// counts for some bytes more than it has.
 pub(super) const PEER_BYTES_PER_TURN_MAX: usize = 128 * 1024;
 pub(super) const PEER_MESSAGE_COST_BYTES: usize = 512;
 /// So many turns in a row may end without everything being heard that the peer has said, before timers are served all the same.
 pub(super) const TURNS_BEHIND_MAX: u32 = 64;
-/// Sent to the peer and not answered, at most: what may stand before a heartbeat. 20 ms at 100 Mbit/s, while 256 MB/s still get
-/// through if an answer takes 1 ms. The message with which it is reached may exceed it.
-pub(super) const PEER_WINDOW_BYTES: usize = 256 * 1024;
-/// So much is sealed before the socket has taken it.
-pub(super) const PEER_SEALED_AHEAD_BYTES: usize = 64 * 1024;
-/// More than this never waits for the peer. The node sends 4 MiB of changes ahead of their acknowledgements, and whatever
-/// its clients ask of the other node and are asked; past this the connection is given up.
-pub(super) const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Answers that the peer does not read, until no more of it is heard.
-pub(super) const PEER_ANSWERS_BYTES_MAX: usize = 64 * 1024;
-/// Buffers of the peer's connections keep so much memory when they are empty.
-pub(super) const PEER_BUFFER_KEPT_BYTES: usize = 256 * 1024;
 /// A connection on which the other side's system has been silent for so long, although something was sent, is dead; on an idle
 /// one it is asked by probes.
 pub(super) const PEER_SILENCE_MAX: Duration = Duration::from_secs(3);
 pub(super) const PEER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const PEER_KEEPALIVE_COUNT: u32 = 3;
-/// The pauses between tries to dial the peer.
-pub(super) const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
-pub(super) const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The pause after a refusal, while the proof of the peer's death is sought: the third is 80 ms after the first. So many tries
-/// are made for it, in case that they take longer.
-pub(super) const QUICK_REDIAL_PAUSE: Duration = Duration::from_millis(40);
-pub(super) const QUICK_REDIALS_MAX: u32 = 10;
-/// A connection that ends sooner is not dialled anew at once.
-pub(super) const STABLE_LINK_TIME: Duration = Duration::from_secs(1);
 /// How long the addresses of a name are used without asking for them again, and how many of them.
 pub(super) const ADDRESSES_KEPT_TIME: Duration = Duration::from_secs(10);
 pub(super) const ADDRESSES_MAX: usize = 8;
@@ -131,9 +105,19 @@ const _: () = {
     assert!(REQUESTS_PER_VISIT_MIN <= REQUESTS_PER_VISIT_MAX);
     assert!(SPARE_BUFFER_BYTES_MAX >= READ_BYTES_MAX && SPARE_BUFFER_BYTES_MAX >= OUTPUT_BYTES_MAX);
     assert!(OUTPUT_COMPACT_BYTES < OUTPUT_BYTES_MAX);
-    assert!(2 * QUICK_REDIAL_PAUSE.as_millis() < REFUSALS_WITHIN_MS as u128 && REFUSALS_PROVING_DEATH == 3);
-    assert!(QUICK_REDIAL_PAUSE.as_millis() < REDIAL_PAUSE_MIN.as_millis());
-    assert!(PEER_SEALED_AHEAD_BYTES < PEER_WINDOW_BYTES && PEER_WINDOW_BYTES < PEER_QUEUE_BYTES_MAX);
-    assert!(PEER_QUEUE_BYTES_MAX > 4 * MESSAGE_MAX_BYTES);
-    assert!(PEER_ANSWERS_BYTES_MAX >= UNPROVED_INPUT_MAX_BYTES);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_the_bounds() {
+        let manual = include_str!("../../man/bbd-internals.7");
+        let turn = format!("about {PEER_BYTES_PER_TURN_MAX} bytes are heard");
+        let unproved = format!(".It connections without a proof Ta {UNPROVED_LINKS_MAX}; ");
+        for bound in [turn, unproved] {
+            assert!(manual.contains(&bound), "{bound}");
+        }
+    }
+}

@@ -28,8 +28,8 @@ use self::link::{Link, News};
 use self::store::{Done, Store, StoreError};
 use super::clock;
 use super::entropy::OsEntropy;
-use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, HANDSHAKE_TIME_MAX, SLEEP_MAX};
-use super::peer::{Incoming, Read, listen, set_options};
+use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, SLEEP_MAX};
+use super::peer::{Incoming, is_readable, listen, set_options};
 use super::signals::Signals;
 use super::systemd::ServiceManager;
 use crate::config::map::MapConfig;
@@ -39,6 +39,8 @@ use crate::kv::ask::Answer;
 use crate::kv::replica::{Input, Notice, Outbox, Replica, SNAPSHOT_ENTRIES, Settings};
 use crate::log::{Log, LogEvent, Value};
 use crate::node::{Entropy as _, OnPeerLoss};
+use crate::peer::incoming::{self, Read};
+use crate::peer::limits::HANDSHAKE_TIME_MAX;
 use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Identity, Rules};
 use crate::raft::NodeId;
 use crate::raft::member::{MEMBERS_MAX, Member, Uuid};
@@ -347,7 +349,7 @@ impl Map {
             }
             Token(token) if token >= FIRST_CONNECTION => match self.connections.get_mut(token - FIRST_CONNECTION) {
                 Some(Connection::Client(client)) => client.note_event(event),
-                Some(Connection::Node(speaker)) => speaker.incoming.note_event(event),
+                Some(Connection::Node(speaker)) => speaker.incoming.note_ready(is_readable(event), event.is_writable()),
                 None => {}
             },
             Token(token) => {
@@ -601,7 +603,7 @@ impl Map {
         loop {
             let Some(Connection::Node(speaker)) = self.connections.get_mut(place) else { return false };
             match speaker.incoming.next(&mut opened) {
-                Ok(super::peer::Step::Message(path)) => {
+                Ok(incoming::Step::Message(path)) => {
                     let message = match Message::read(&opened) {
                         Ok(message) if message.path() == path => message,
                         Ok(_) | Err(_) => {
@@ -629,8 +631,8 @@ impl Map {
                         (_, None) => return self.end_of_node(now, place, "it did not say who it is"),
                     }
                 }
-                Ok(super::peer::Step::Proved(peer)) => speaker.proved = Some(peer.host_id),
-                Ok(super::peer::Step::More) => {
+                Ok(incoming::Step::Proved(peer)) => speaker.proved = Some(peer.host_id),
+                Ok(incoming::Step::More) => {
                     let is_late = speaker.who.is_none() && speaker.incoming.deadline <= now.monotonic;
                     if is_late {
                         return self.end_of_node(now, place, "the handshake took too long");

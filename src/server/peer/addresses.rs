@@ -11,6 +11,7 @@ use mio::{Registry, Token, Waker};
 
 use super::super::limits::{ADDRESSES_KEPT_TIME, ADDRESSES_MAX};
 use crate::config::values::HostPort;
+use crate::peer::outgoing::Address;
 use crate::time::Instant;
 
 /// The addresses of the peer.
@@ -20,16 +21,6 @@ pub(super) struct Addresses {
     next: usize,
     /// Set if the host is a name.
     resolver: Option<Resolver>,
-}
-
-/// What is known of the address to dial.
-pub(super) enum Address {
-    /// It.
-    Known(SocketAddr),
-    /// Nothing yet: the resolver is at work, and wakes the loop.
-    Awaited,
-    /// Nothing, and the resolver could not be asked.
-    Unknown(io::Error),
 }
 
 impl Addresses {

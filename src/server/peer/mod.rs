@@ -4,7 +4,7 @@
 //!
 //! # Two connections
 //!
-//! Each node dials the other. [`outgoing`] carries this node's messages, [`incoming`] the peer's; what comes back on either are
+//! Each node dials the other. [`crate::peer::outgoing`] carries this node's messages, [`crate::peer::incoming`] the peer's; what comes back on either are
 //! answers that are only counted. So no message ever waits for another one's answer.
 //!
 //! # A turn
@@ -17,29 +17,24 @@
 //! and it is sent in one go.
 
 mod addresses;
-mod ends;
-mod incoming;
+mod events;
 mod lag;
-mod outgoing;
-mod queue;
-mod redial;
 mod socket;
 
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use self::addresses::Addresses;
-use self::ends::End;
 use self::lag::Lag;
-use self::outgoing::News;
 use super::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, HANDSHAKE_TIME_MAX, PEER_BUFFER_KEPT_BYTES, PEER_BYTES_PER_TURN_MAX,
-    PEER_MESSAGE_COST_BYTES, TURNS_BEHIND_MAX, UNPROVED_LINKS_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, PEER_BYTES_PER_TURN_MAX, PEER_MESSAGE_COST_BYTES, TURNS_BEHIND_MAX,
+    UNPROVED_LINKS_MAX,
 };
 use super::{Server, ServerError, clock};
 use crate::config::Config;
@@ -48,15 +43,22 @@ use crate::config::secrets::Secret;
 use crate::config::values;
 use crate::log::{LogEvent, Value};
 use crate::node::{Input, Node, Role};
-use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Identity, LinkError, Peer, Rules, read_opened};
+use crate::peer::End;
+use crate::peer::incoming::{self, Read, Step};
+use crate::peer::limits::{BUFFER_KEPT_BYTES, HANDSHAKE_TIME_MAX};
+use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Dialler, Identity, LinkError, Peer, Rules, read_opened};
 use crate::peer::message::Message;
+use crate::peer::outgoing::{self, Address, Network, News};
 use crate::status::PeerStatus;
 use crate::time::{Instant, Now};
 
-pub(super) use self::ends::log_event;
-pub(super) use self::incoming::{Incoming, Read, Step};
-pub(super) use self::outgoing::Outgoing;
-pub(super) use self::socket::{listen, set_options};
+pub(super) use self::events::log_event;
+pub(super) use self::socket::{is_readable, listen, set_options};
+
+/// The connection that this node dials.
+pub(super) type Outgoing = outgoing::Outgoing<TcpStream>;
+/// A connection on `--tcp`.
+pub(super) type Incoming = incoming::Incoming<TcpStream>;
 
 /// Those that prove themselves, the one that has, and one more while it takes that one's place.
 const INCOMING_MAX: usize = UNPROVED_LINKS_MAX + 1;
@@ -92,6 +94,37 @@ impl Key {
     }
 }
 
+/// How this node dials the other one.
+struct Dialling<'s> {
+    addresses: &'s mut Addresses,
+    key: &'s Key,
+    registry: &'s Registry,
+    token: Token,
+}
+
+impl Network for Dialling<'_> {
+    type Socket = TcpStream;
+
+    fn next_address(&mut self, now: Instant) -> Address {
+        self.addresses.next(now)
+    }
+
+    fn take_resolved(&mut self) -> Option<io::Result<()>> {
+        self.addresses.take_answer()
+    }
+
+    fn dial(&mut self, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        socket::set_options(&stream)?;
+        self.registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stream)
+    }
+
+    fn begin_handshake(&mut self) -> io::Result<(Dialler, Vec<u8>)> {
+        Ok(Dialler::new(&self.key.identity, self.key.token(), self.key.challenge()?))
+    }
+}
+
 /// Random for jitter; without any, the jitter is what is missing.
 fn random() -> u64 {
     let mut bytes = [0; 8];
@@ -111,6 +144,7 @@ pub(super) struct PeerSockets {
     incoming: Vec<Option<Incoming>>,
     /// The one that has proved itself, and which life of the peer it is.
     proved: Option<(usize, u64)>,
+    addresses: Addresses,
     pub(super) outgoing: Outgoing,
     /// What has become of the outgoing connection, while the node has not been told.
     news: Option<News>,
@@ -169,7 +203,8 @@ impl PeerSockets {
             accept_paused_until: None,
             incoming: (0..INCOMING_MAX).map(|_| None).collect(),
             proved: None,
-            outgoing: Outgoing::new(addresses, &peer.address.to_string(), now),
+            addresses,
+            outgoing: Outgoing::new(&peer.address.to_string(), random(), now),
             news: None,
             turns_behind: 0,
             message: Vec::new(),
@@ -197,10 +232,10 @@ impl PeerSockets {
             // The answer is looked for anyway.
             RESOLVER => {}
             LISTENER => self.has_callers = true,
-            OUTGOING => self.outgoing.note_event(event),
+            OUTGOING => self.outgoing.note_ready(is_readable(event), socket::is_writable(event)),
             place => {
                 if let Some(Some(link)) = self.incoming.get_mut(place - FIRST_INCOMING) {
-                    link.note_event(event);
+                    link.note_ready(is_readable(event), event.is_writable());
                 }
             }
         }
@@ -280,7 +315,7 @@ impl Server {
         self.read_buffer = buffer;
         let peer = self.peer.as_mut()?;
         message.clear();
-        message.shrink_to(PEER_BUFFER_KEPT_BYTES);
+        message.shrink_to(BUFFER_KEPT_BYTES);
         peer.message = message;
         match heard {
             Some(until) => {
@@ -373,12 +408,7 @@ impl Server {
         }
     }
 
-    fn admit_caller(
-        &mut self,
-        now: Now,
-        mut stream: mio::net::TcpStream,
-        address: std::net::SocketAddr,
-    ) -> io::Result<()> {
+    fn admit_caller(&mut self, now: Now, mut stream: TcpStream, address: SocketAddr) -> io::Result<()> {
         let Some(peer) = &mut self.peer else { return Ok(()) };
         socket::set_options(&stream)?;
         let acceptor = Acceptor::new(&peer.key.identity, peer.key.token(), peer.key.challenge()?);
@@ -430,8 +460,13 @@ impl Server {
     fn go_on_with_outgoing(&mut self, now: Now) {
         let Some(peer) = &mut self.peer else { return };
         if peer.news.is_none() {
-            let token = Token(peer.first_token + OUTGOING);
-            peer.news = peer.outgoing.advance(now.monotonic, self.poll.registry(), token, &peer.key);
+            let mut network = Dialling {
+                addresses: &mut peer.addresses,
+                key: &peer.key,
+                registry: self.poll.registry(),
+                token: Token(peer.first_token + OUTGOING),
+            };
+            peer.news = peer.outgoing.advance(now.monotonic, &mut network);
         }
     }
 

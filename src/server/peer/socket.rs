@@ -1,14 +1,16 @@
-//! TCP sockets between the nodes: how they are opened, and which options they get.
+//! TCP sockets between the nodes: how they are opened, which options they get, and what the loop is told of them.
 
 use std::io::{self, ErrorKind};
 use std::net::{self, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
-use mio::net::TcpListener;
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
 use rustix::net::sockopt;
 
 use super::super::limits::{PEER_KEEPALIVE_COUNT, PEER_KEEPALIVE_INTERVAL, PEER_SILENCE_MAX};
 use crate::config::values::HostPort;
+use crate::peer::Socket;
 
 /// Listens at `--tcp`; without a host on every address of this one. A host name is resolved here and now, before anything is served.
 pub(in crate::server) fn listen(at: &HostPort) -> io::Result<TcpListener> {
@@ -38,4 +40,28 @@ pub(in crate::server) fn set_options(socket: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_keepcnt(socket, PEER_KEEPALIVE_COUNT)?;
     sockopt::set_tcp_user_timeout(socket, PEER_SILENCE_MAX.as_millis() as u32)?;
     Ok(())
+}
+
+impl Socket for TcpStream {
+    /// mio's documentation of `TcpStream::connect` has the steps.
+    fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.take_error()? {
+            return Err(error);
+        }
+        match self.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether reading may bring something, if only an end.
+pub(in crate::server) fn is_readable(event: &Event) -> bool {
+    event.is_readable() || event.is_read_closed() || event.is_error()
+}
+
+/// Whether writing may bring something, if only an end.
+pub(super) fn is_writable(event: &Event) -> bool {
+    event.is_writable() || event.is_write_closed() || event.is_error()
 }

@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::limits::{
-    QUICK_REDIAL_PAUSE, QUICK_REDIALS_MAX, REDIAL_PAUSE_MAX, REDIAL_PAUSE_MIN, STABLE_LINK_TIME,
-};
+use super::limits::{QUICK_REDIAL_PAUSE, QUICK_REDIALS_MAX, REDIAL_PAUSE_MAX, REDIAL_PAUSE_MIN, STABLE_LINK_TIME};
 use crate::node::{REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};
 use crate::time::Instant;
 

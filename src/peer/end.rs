@@ -1,16 +1,13 @@
-//! How connections between the nodes end, and what the log says of that and of what the node tells.
+//! Why a connection between two nodes ends.
 
 use std::{fmt, io};
 
-use crate::log::{Log, LogEvent, Value};
-use crate::node::{Event, PeerMisbehaved};
-use crate::peer::link::LinkError;
-use crate::status::role_name;
-use crate::time::Now;
+use super::link::LinkError;
+use crate::node::PeerMisbehaved;
 
 /// Why a connection ended, or did not come up.
 #[derive(Debug)]
-pub(in crate::server) enum End {
+pub enum End {
     /// The other side closed it.
     Closed,
     /// Nobody listens there.
@@ -35,12 +32,14 @@ pub(in crate::server) enum End {
 
 impl End {
     /// The end of a try to connect.
-    pub(super) fn of_connect(error: io::Error) -> Self {
+    #[must_use]
+    pub fn of_connect(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::ConnectionRefused { Self::Refused } else { Self::Failed(error) }
     }
 
     /// The other side did what no peer does, so that dialling it at once would not help.
-    pub(super) fn is_its_fault(&self) -> bool {
+    #[must_use]
+    pub fn is_its_fault(&self) -> bool {
         match self {
             Self::Wrong(_) | Self::Misbehaved(_) | Self::Overflowed => true,
             Self::Closed
@@ -54,7 +53,8 @@ impl End {
     }
 
     /// One word for the log: of what the other side did wrong, the name in bbd-internals(7).
-    pub(super) fn name(&self) -> &'static str {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Closed => "Closed",
             Self::Refused => "Refused",
@@ -103,44 +103,11 @@ impl fmt::Display for End {
     }
 }
 
-/// Writes what the node tells. The end of the connection is told where it is known why it ended.
-pub(in crate::server) fn log_event(log: &mut Log, now: Now, event: Event) {
-    let epoch = |epoch: u32| ("epoch", Value::Number(u64::from(epoch)));
-    match event {
-        Event::RoleChanged { role } => log.event(now, LogEvent::RoleChanged, &[("role", Value::Text(role_name(role)))]),
-        Event::Promoted { epoch: new, why } => {
-            log.event(now, LogEvent::Promoted, &[epoch(new), ("why", Value::Text(why))])
-        }
-        Event::SteppedDown { old_epoch, new_epoch } => {
-            log.event(
-                now,
-                LogEvent::SteppedDown,
-                &[("old_epoch", Value::Number(u64::from(old_epoch))), epoch(new_epoch)],
-            );
-        }
-        Event::ChangesLost { count: 0 } | Event::PeerLinkDown => {}
-        Event::ChangesLost { count } => log.event(now, LogEvent::ChangesLost, &[("count", Value::Number(count))]),
-        Event::PeerRestarted => log.event(now, LogEvent::PeerRestarted, &[]),
-        Event::SnapshotBegun => log.event(now, LogEvent::SnapshotBegun, &[]),
-        Event::FollowerInStep => log.event(now, LogEvent::PeerInStep, &[]),
-        Event::FollowerLost => log.event(now, LogEvent::PeerOutOfStep, &[]),
-        Event::BacklogOverflow => {
-            let help = "the other node is too slow or away too long; it will get a snapshot";
-            log.event(now, LogEvent::BacklogOverflow, &[("help", Value::Text(help))]);
-        }
-        Event::HandedOver { epoch: old } => log.event(now, LogEvent::HandedOver, &[epoch(old)]),
-        Event::HandoverAborted => log.event(now, LogEvent::HandoverAborted, &[]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::super::limits::{
-        PEER_BYTES_PER_TURN_MAX, PEER_QUEUE_BYTES_MAX, PEER_WINDOW_BYTES, UNPROVED_LINKS_MAX,
-    };
     use super::*;
 
-    const MANUAL: &str = include_str!("../../../man/bbd-internals.7");
+    const MANUAL: &str = include_str!("../../man/bbd-internals.7");
 
     #[test]
     fn the_manual_has_every_end() {
@@ -169,17 +136,6 @@ mod tests {
         for end in ends {
             let line = end.to_string();
             assert!(!line.is_empty() && !line.contains('\n'), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_manual_has_the_bounds() {
-        let queue = format!("More than {PEER_QUEUE_BYTES_MAX} bytes wait");
-        let window = format!("At most {PEER_WINDOW_BYTES} bytes of requests");
-        let turn = format!("about {PEER_BYTES_PER_TURN_MAX} bytes are heard");
-        let unproved = format!(".It connections without a proof Ta {UNPROVED_LINKS_MAX}; ");
-        for bound in [queue, window, turn, unproved] {
-            assert!(MANUAL.contains(&bound), "{bound}");
         }
     }
 }

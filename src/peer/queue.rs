@@ -11,8 +11,8 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::super::limits::{PEER_BUFFER_KEPT_BYTES, PEER_QUEUE_BYTES_MAX, PEER_SEALED_AHEAD_BYTES};
-use crate::peer::message::{Message, Path, write_message};
+use super::limits::{BUFFER_KEPT_BYTES, QUEUE_BYTES_MAX, SEALED_AHEAD_BYTES};
+use super::message::{Message, Path, write_message};
 
 /// The messages that wait.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Queue {
     #[must_use]
     pub(super) fn push(&mut self, message: &Message<'_>) -> bool {
         let path = message.path();
-        let is_jammed = self.held_up || self.waiting_bytes() > PEER_SEALED_AHEAD_BYTES;
+        let is_jammed = self.held_up || self.waiting_bytes() > SEALED_AHEAD_BYTES;
         if is_jammed && path == Path::Heartbeat {
             self.sign_of_life.clear();
             return write_message(&mut self.sign_of_life, message).is_ok();
@@ -42,7 +42,7 @@ impl Queue {
             self.drop_stream();
         }
         let before = self.bytes.len();
-        if before - self.taken_bytes >= PEER_QUEUE_BYTES_MAX || write_message(&mut self.bytes, message).is_err() {
+        if before - self.taken_bytes >= QUEUE_BYTES_MAX || write_message(&mut self.bytes, message).is_err() {
             return false;
         }
         self.messages.push_back((path, self.bytes.len() - before));
@@ -97,7 +97,7 @@ impl Queue {
         if !self.held_up {
             self.bytes.clear();
             self.taken_bytes = 0;
-            self.bytes.shrink_to(PEER_BUFFER_KEPT_BYTES);
+            self.bytes.shrink_to(BUFFER_KEPT_BYTES);
         } else if self.taken_bytes > self.bytes.len() / 2 {
             // Moving costs no more than what was sent.
             self.bytes.drain(..self.taken_bytes);
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_sign_of_life_does_not_wait_behind_much_even_if_that_is_new() {
         let mut queue = Queue::default();
-        assert!(queue.push(&changes(1, &[7; PEER_SEALED_AHEAD_BYTES])));
+        assert!(queue.push(&changes(1, &[7; SEALED_AHEAD_BYTES])));
         assert!(queue.push(&heartbeat(1)));
         assert_eq!(next(&mut queue, false), Some(1001));
         assert!(queue.take(false).is_some_and(|(path, _)| path == Path::Replicate));
@@ -206,14 +206,14 @@ mod tests {
         let records = vec![7; 1 << 20];
         let changes = changes(1, &records);
         let pushed = (0..1000).take_while(|_| queue.push(&changes)).count();
-        assert_eq!(pushed, PEER_QUEUE_BYTES_MAX.div_ceil(records.len() + 29));
+        assert_eq!(pushed, QUEUE_BYTES_MAX.div_ceil(records.len() + 29));
         queue.note_sent();
         assert!(queue.push(&heartbeat(1)), "there is always room for a sign of life");
         assert_eq!(next(&mut queue, false), Some(1001));
         while queue.take(false).is_some() {
             queue.note_sent();
         }
-        assert!(queue.bytes.capacity() <= PEER_BUFFER_KEPT_BYTES);
+        assert!(queue.bytes.capacity() <= BUFFER_KEPT_BYTES);
         assert!(queue.push(&closed(1)));
         queue.clear();
         assert_eq!((queue.waiting_bytes(), next(&mut queue, false)), (0, None));

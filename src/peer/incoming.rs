@@ -2,21 +2,18 @@
 //! then it is anybody's, and costs a little memory for a little time. Owns its socket and its bytes; what a message means is not
 //! its business, nor is who makes room for whom.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
 
-use mio::event::Event;
-use mio::net::TcpStream;
-
-use super::super::limits::{PEER_ANSWERS_BYTES_MAX, PEER_BUFFER_KEPT_BYTES};
-use super::End;
-use crate::peer::http::{NO_CONTENT, RequestHead, UNPROVED_INPUT_MAX_BYTES, read_request_head, write_answer};
-use crate::peer::link::{Acceptor, Awaited, LinkError, Peer};
-use crate::peer::message::Path;
+use super::http::{NO_CONTENT, RequestHead, UNPROVED_INPUT_MAX_BYTES, read_request_head, write_answer};
+use super::limits::{ANSWERS_BYTES_MAX, BUFFER_KEPT_BYTES};
+use super::link::{Acceptor, Awaited, LinkError, Peer};
+use super::message::Path;
+use super::{End, Output, Socket};
 use crate::time::Instant;
 
 /// What the bytes at hand come to.
-pub(in crate::server) enum Step {
+pub enum Step {
     /// Nothing: more are needed.
     More,
     /// The other side has proved that it is the peer.
@@ -26,7 +23,7 @@ pub(in crate::server) enum Step {
 }
 
 /// What a read brings.
-pub(in crate::server) enum Read {
+pub enum Read {
     /// So many bytes.
     Bytes(usize),
     /// Nothing: all that had come when it began has been read.
@@ -34,15 +31,15 @@ pub(in crate::server) enum Read {
 }
 
 /// An accepted connection.
-pub(in crate::server) struct Incoming {
-    stream: TcpStream,
+pub struct Incoming<S> {
+    stream: S,
     /// Whose it is.
-    pub(in crate::server) address: SocketAddr,
+    pub address: SocketAddr,
     acceptor: Acceptor,
     /// When it must have proved itself.
-    pub(in crate::server) deadline: Instant,
+    pub deadline: Instant,
     /// Reading may bring something.
-    pub(in crate::server) readable: bool,
+    pub readable: bool,
     writable: bool,
     /// Bytes that have come; those before `used_bytes` are used.
     input: Vec<u8>,
@@ -50,20 +47,15 @@ pub(in crate::server) struct Incoming {
     /// Of the request at hand: how far the end of its head was searched, and the head when it was found.
     scanned: usize,
     head: Option<RequestHead>,
-    output: Vec<u8>,
-    sent_bytes: usize,
+    output: Output,
     /// Anything ever came.
-    pub(in crate::server) has_spoken: bool,
+    pub has_spoken: bool,
 }
 
-impl Incoming {
+impl<S: Socket> Incoming<S> {
     /// One that was just accepted.
-    pub(in crate::server) fn new(
-        stream: TcpStream,
-        address: SocketAddr,
-        acceptor: Acceptor,
-        deadline: Instant,
-    ) -> Self {
+    #[must_use]
+    pub fn new(stream: S, address: SocketAddr, acceptor: Acceptor, deadline: Instant) -> Self {
         Self {
             stream,
             address,
@@ -75,44 +67,48 @@ impl Incoming {
             used_bytes: 0,
             scanned: 0,
             head: None,
-            output: Vec::new(),
-            sent_bytes: 0,
+            output: Output::default(),
             has_spoken: false,
         }
     }
 
     /// One that something has been read from already.
-    pub(in crate::server) fn with_input(
-        stream: TcpStream,
-        address: SocketAddr,
-        acceptor: Acceptor,
-        deadline: Instant,
-        input: Vec<u8>,
-    ) -> Self {
+    #[must_use]
+    pub fn with_input(stream: S, address: SocketAddr, acceptor: Acceptor, deadline: Instant, input: Vec<u8>) -> Self {
         Self { input, has_spoken: true, ..Self::new(stream, address, acceptor, deadline) }
     }
 
-    /// Marks what an event said.
-    pub(in crate::server) fn note_event(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable();
+    /// Marks what the system says of the socket: trying may now bring something.
+    pub fn note_ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    /// The socket.
+    pub fn socket(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// Whether it still has to prove itself.
-    pub(in crate::server) fn is_unproved(&self) -> bool {
+    #[must_use]
+    pub fn is_unproved(&self) -> bool {
         self.acceptor.awaited() != Awaited::Message
     }
 
     /// One read, through `buffer`. Of what is unproved no more is taken than may be kept.
-    pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> Result<Read, End> {
+    ///
+    /// # Errors
+    ///
+    /// The connection is over.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<Read, End> {
         let room = match self.is_unproved() {
             true => UNPROVED_INPUT_MAX_BYTES.saturating_sub(self.input.len() - self.used_bytes).min(buffer.len()),
             false => buffer.len(),
         };
-        if self.output.len() - self.sent_bytes > PEER_ANSWERS_BYTES_MAX {
+        if self.output.waiting_bytes() > ANSWERS_BYTES_MAX {
             self.send()?;
         }
-        if !self.readable || self.output.len() - self.sent_bytes > PEER_ANSWERS_BYTES_MAX {
+        if !self.readable || self.output.waiting_bytes() > ANSWERS_BYTES_MAX {
             return Ok(Read::Nothing);
         }
         loop {
@@ -136,7 +132,11 @@ impl Incoming {
     }
 
     /// Goes on in the bytes that have come. Of a message, `opened` gets the bytes.
-    pub(in crate::server) fn next(&mut self, opened: &mut Vec<u8>) -> Result<Step, LinkError> {
+    ///
+    /// # Errors
+    ///
+    /// They are not what the peer sends next.
+    pub fn next(&mut self, opened: &mut Vec<u8>) -> Result<Step, LinkError> {
         loop {
             let bytes = &self.input[self.used_bytes..];
             let awaited = self.acceptor.awaited();
@@ -151,18 +151,18 @@ impl Incoming {
             let step = match awaited {
                 Awaited::Hello => {
                     let answer = self.acceptor.on_hello(body)?;
-                    write_answer(&mut self.output, &answer);
+                    write_answer(self.output.bytes(), &answer);
                     None
                 }
                 Awaited::Proof => {
                     let peer = self.acceptor.on_proof(body)?;
-                    write_answer(&mut self.output, &[]);
+                    write_answer(self.output.bytes(), &[]);
                     Some(Step::Proved(peer))
                 }
                 Awaited::Message | Awaited::Nothing => {
                     opened.clear();
                     self.acceptor.open(head.path, body, opened)?;
-                    self.output.extend_from_slice(NO_CONTENT);
+                    self.output.bytes().extend_from_slice(NO_CONTENT);
                     Some(Step::Message(head.path))
                 }
             };
@@ -176,31 +176,23 @@ impl Incoming {
         if self.used_bytes == self.input.len() {
             self.input.clear();
             self.used_bytes = 0;
-            self.input.shrink_to(PEER_BUFFER_KEPT_BYTES);
+            self.input.shrink_to(BUFFER_KEPT_BYTES);
         }
         Ok(Step::More)
     }
 
     /// Sends the answers that wait, as far as the socket takes them.
-    pub(in crate::server) fn send(&mut self) -> Result<(), End> {
-        while self.writable && self.sent_bytes < self.output.len() {
-            match self.stream.write(&self.output[self.sent_bytes..]) {
-                Ok(0) => return Err(End::Closed),
-                Ok(length) => self.sent_bytes += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(End::Failed(error)),
-            }
-        }
-        if self.sent_bytes == self.output.len() {
-            self.output.clear();
-            self.sent_bytes = 0;
-        }
-        Ok(())
+    ///
+    /// # Errors
+    ///
+    /// The connection is over.
+    pub fn send(&mut self) -> Result<(), End> {
+        self.output.write(&mut self.stream, &mut self.writable)
     }
 
     /// Whether answers wait that the socket would take.
-    pub(in crate::server) fn can_send(&self) -> bool {
-        self.writable && self.sent_bytes < self.output.len()
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        self.writable && self.output.waiting_bytes() > 0
     }
 }
