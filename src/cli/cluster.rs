@@ -72,21 +72,19 @@ pub(super) fn promote(invocation: &Invocation) -> Outcome {
 /// `bbd cluster remove`
 pub(super) fn remove(invocation: &Invocation) -> Outcome {
     let cluster = Cluster::ask(invocation)?;
-    let mut voters = cluster.voters.clone();
-    for name in &invocation.positionals {
-        let id = cluster.find(&name.to_string_lossy())?;
-        if !cluster.voters.contains(&id) {
-            return Err(Failure::new(
-                Exit::Conflict,
-                format!("{id} has no vote that could be taken from it; promote it first, then remove it"),
-            ));
-        }
-        voters.retain(|voter| *voter != id);
-    }
+    let names = invocation.positionals.iter();
+    let gone: Vec<String> = names.map(|name| cluster.find(&name.to_string_lossy())).collect::<Result<_, _>>()?;
+    let voters: Vec<String> = cluster.voters.iter().filter(|voter| !gone.contains(voter)).cloned().collect();
     if voters.is_empty() {
         return Err(Failure::usage("nobody would be left; stop the last nodes instead, and remove their --data-dir"));
     }
-    vote(invocation, &voters)
+    // First those without a vote: the leader may be among the others.
+    for learner in gone.iter().filter(|id| !cluster.voters.contains(id)) {
+        let mut body = Vec::new();
+        write_string(&mut body, learner);
+        change(invocation, "/remove-learner", &body)?;
+    }
+    if voters.len() < cluster.voters.len() { vote(invocation, &voters) } else { Ok(Exit::Done) }
 }
 
 /// `bbd cluster transfer`

@@ -32,6 +32,7 @@ pub enum Endpoint {
     Init,
     GetId,
     AddLearner,
+    RemoveLearner,
     ChangeMembership,
     TransferLeader,
     Metrics,
@@ -41,7 +42,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every path, its method, and what stands behind it.
-    pub const ALL: [(&'static str, Method, Self); 12] = [
+    pub const ALL: [(&'static str, Method, Self); 13] = [
         ("/write", Method::Post, Self::Write),
         ("/read", Method::Post, Self::Read),
         ("/list", Method::Post, Self::List),
@@ -49,6 +50,7 @@ impl Endpoint {
         ("/init", Method::Get, Self::Init),
         ("/get-id", Method::Get, Self::GetId),
         ("/add-learner", Method::Post, Self::AddLearner),
+        ("/remove-learner", Method::Post, Self::RemoveLearner),
         ("/change-membership", Method::Post, Self::ChangeMembership),
         ("/transfer-leader", Method::Post, Self::TransferLeader),
         ("/metrics", Method::Get, Self::Metrics),
@@ -74,6 +76,7 @@ pub enum Question {
     Init,
     GetId,
     AddLearner(Member),
+    RemoveLearner(Uuid),
     ChangeMembership(Vec<Uuid>),
     TransferLeader(Option<Uuid>),
     Metrics { as_prometheus: bool },
@@ -86,9 +89,12 @@ impl Question {
     #[must_use]
     pub const fn is_change(&self) -> bool {
         match self {
-            Self::Write(_) | Self::Init | Self::AddLearner(_) | Self::ChangeMembership(_) | Self::TransferLeader(_) => {
-                true
-            }
+            Self::Write(_)
+            | Self::Init
+            | Self::AddLearner(_)
+            | Self::RemoveLearner(_)
+            | Self::ChangeMembership(_)
+            | Self::TransferLeader(_) => true,
             Self::Read { .. }
             | Self::List { .. }
             | Self::Watch { .. }
@@ -132,6 +138,10 @@ impl Question {
             Self::TransferLeader(uuid) => {
                 out.put_u8(5);
                 out.put_option(*uuid, |out, uuid| out.put_array(uuid.bytes()));
+            }
+            Self::RemoveLearner(uuid) => {
+                out.put_u8(6);
+                out.put_array(uuid.bytes());
             }
             Self::Watch { .. } | Self::Init | Self::GetId | Self::Metrics { .. } | Self::Backup | Self::Healthz => {
                 return None;
@@ -178,6 +188,7 @@ impl Question {
                 Self::ChangeMembership(uuids)
             }
             5 => Self::TransferLeader(reader.option(|reader| reader.array().map(Uuid::from_bytes))?),
+            6 => Self::RemoveLearner(Uuid::from_bytes(reader.array()?)),
             _ => return Err(Malformed),
         };
         reader.finish()?;
@@ -229,6 +240,10 @@ impl Question {
                     return Err(malformed("the address of a node is host:port"));
                 }
                 Self::AddLearner(Member { uuid, address: address.clone().into_owned() })
+            }
+            Endpoint::RemoveLearner => {
+                let uuid = if let Value::String(uuid) = value()? { Uuid::parse(&uuid) } else { None };
+                Self::RemoveLearner(uuid.ok_or_else(|| malformed("the body must be the id of a node: \"uuid\""))?)
             }
             Endpoint::ChangeMembership => {
                 let what = "the body must be an array of ids: [\"uuid\",…]";
@@ -565,6 +580,7 @@ mod tests {
             (Endpoint::List, "{}"),
             (Endpoint::List, r#"{"prefix":"p","after":"k","limit":7}"#),
             (Endpoint::AddLearner, &learner),
+            (Endpoint::RemoveLearner, &format!("\"{UUID}\"")),
             (Endpoint::ChangeMembership, &both),
             (Endpoint::TransferLeader, "null"),
             (Endpoint::TransferLeader, &format!("\"{UUID}\"")),
@@ -591,6 +607,8 @@ mod tests {
             (Endpoint::AddLearner, r#"["x","host:1"]"#),
             (Endpoint::AddLearner, &format!("[\"{UUID}\",\"host\"]")),
             (Endpoint::AddLearner, &format!("[\"{UUID}\",\"host:0\"]")),
+            (Endpoint::RemoveLearner, "null"),
+            (Endpoint::RemoveLearner, "\"x\""),
             (Endpoint::ChangeMembership, "[]"),
             (Endpoint::ChangeMembership, "[1]"),
             (Endpoint::TransferLeader, "1"),

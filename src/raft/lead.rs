@@ -213,12 +213,12 @@ impl Lead {
     }
 
     /// Begins a further round of heartbeats; the rounds that a majority of one answers are answered at once.
-    fn begin_round(&mut self, own_id: NodeId, membership: &Membership) -> Message {
+    fn begin_round(&mut self, own_id: NodeId, membership: &Membership, commit: Option<u64>) -> Message {
         self.round += 1;
         if membership.is_majority(|id| id == own_id) {
             self.confirmed = self.round;
         }
-        Message::Heartbeat { term: self.term, round: self.round }
+        Message::Heartbeat { term: self.term, round: self.round, commit: commit.map(LogIndex::new) }
     }
 
     pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64, own_id: NodeId, membership: &Membership) {
@@ -289,10 +289,11 @@ impl Node {
     pub(super) fn tick(&mut self, now: Instant, out: &mut dyn super::node::Outbox) -> bool {
         let (commit, is_term_saved) = (self.commit(), self.is_term_saved());
         let (own_id, membership) = (self.id(), Arc::clone(self.membership()));
+        let sure_commit = self.committed_in_term();
         let Some(lead) = &mut self.lead else { return false };
         lead.tick_due = now + HEARTBEAT_INTERVAL;
         let has_failed = lead.transfer.take_if(|transfer| transfer.deadline <= now).is_some();
-        let heartbeat = lead.begin_round(own_id, &membership);
+        let heartbeat = lead.begin_round(own_id, &membership, sure_commit);
         for (&id, progress) in &mut lead.peers {
             // Nobody is to know of a term that may be forgotten.
             if is_term_saved {
@@ -324,12 +325,13 @@ impl Node {
     pub(super) fn lead_on(&mut self, now: Instant, out: &mut dyn super::node::Outbox) {
         let (own_id, membership) = (self.id(), Arc::clone(self.membership()));
         let (commit, sendable, is_term_saved) = (self.commit(), self.sendable_last(), self.is_term_saved());
+        let sure_commit = self.committed_in_term();
         let Some(lead) = &mut self.lead else { return };
         if !is_term_saved {
             return;
         }
         if lead.wants_round() {
-            let heartbeat = lead.begin_round(own_id, &membership);
+            let heartbeat = lead.begin_round(own_id, &membership, sure_commit);
             for &id in lead.peers.keys() {
                 out.send(id, heartbeat.clone());
             }

@@ -68,9 +68,11 @@ pub enum Message {
         commit: LogIndex,
     },
     /// The leader lives. The highest `round` answered by a majority proves that it led after that round had begun.
+    /// `commit` is how far the leader knows to be committed, once it is sure that nobody has answered for more.
     Heartbeat {
         term: Term,
         round: u64,
+        commit: Option<LogIndex>,
     },
     HeartbeatReply {
         term: Term,
@@ -177,9 +179,10 @@ impl Message {
                 write_position(out, 8, *term, *last);
                 out.put_u64(commit.get());
             }
-            Self::Heartbeat { term, round } => {
+            Self::Heartbeat { term, round, commit } => {
                 write_term(out, 9, *term);
                 out.put_u64(*round);
+                out.put_option(*commit, |out, commit| out.put_u64(commit.get()));
             }
             Self::HeartbeatReply { term, round } => {
                 write_term(out, 10, *term);
@@ -241,7 +244,11 @@ impl Message {
                 last: read_position(&mut reader)?,
                 commit: read_index(&mut reader)?,
             },
-            9 => Self::Heartbeat { term: read_term(&mut reader)?, round: reader.u64()? },
+            9 => Self::Heartbeat {
+                term: read_term(&mut reader)?,
+                round: reader.u64()?,
+                commit: reader.option(|reader| reader.u64().map(LogIndex::new))?,
+            },
             10 => Self::HeartbeatReply { term: read_term(&mut reader)?, round: reader.u64()? },
             11 => Self::Forward { id: reader.u64()?, request: reader.bytes()?.to_vec() },
             12 => Self::Forwarded { id: reader.u64()?, response: reader.bytes()?.to_vec() },
@@ -341,7 +348,8 @@ mod tests {
             Message::Removed { term },
             Message::Append { term, commit: LogIndex::new(98), prev: last, entries },
             Message::AppendReply { term, last, commit: LogIndex::new(98) },
-            Message::Heartbeat { term, round: 3 },
+            Message::Heartbeat { term, round: 3, commit: None },
+            Message::Heartbeat { term, round: 3, commit: Some(LogIndex::new(7)) },
             Message::HeartbeatReply { term, round: 3 },
             Message::Forward { id: 1, request: b"request".to_vec() },
             Message::Forwarded { id: 1, response: b"response".to_vec() },

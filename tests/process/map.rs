@@ -84,6 +84,16 @@ impl Node {
         }
     }
 
+    /// How old an answer from what this node has may be.
+    fn lag_ms(&self) -> Option<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let head = "POST /read?consistency=stale HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\n";
+        stream.write_all(format!("{head}\"k\"").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.lines().find_map(|line| line.strip_prefix("BigBunny-Raft-Lag-Ms: "))?.trim().parse().ok()
+    }
+
     pub(crate) fn kill(mut self) -> u16 {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -250,4 +260,45 @@ fn sessions_and_the_map_are_served_side_by_side() {
         sleep(Duration::from_millis(10));
     };
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_learner_follows_without_a_vote_and_knows_when_it_is_removed() {
+    let dir = TempDir::new();
+    let nodes: Vec<Node> = (0..2).map(|_| Node::start(&dir, free_port())).collect();
+    nodes[0].insist("/write", &set("k", "v"));
+    let id = nodes[1].ask("/get-id", "").1;
+    let learner = format!("[{id},\"127.0.0.1:{}\"]", nodes[1].port);
+    let says = |node: &Node, what: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !node.ask("/metrics", "").1.contains(what) {
+            assert!(Instant::now() < deadline, "{what}: {}", node.ask("/metrics", "").1);
+            sleep(Duration::from_millis(10));
+        }
+    };
+    // The second time it is not there when it is removed.
+    for is_there in [true, false] {
+        assert_eq!(nodes[0].insist("/add-learner", &learner), r#"{"Ok":"Added"}"#);
+        says(&nodes[1], r#""state":"Learner""#);
+        says(&nodes[1], r#""removed":false"#);
+        nodes[0].insist("/write", &set("k", &format!("{is_there}")));
+        assert_eq!(nodes[1].insist("/read", r#""k""#), format!("{{\"Ok\":\"{is_there}\"}}"));
+        let lag_ms = nodes[1].lag_ms().expect("how old it may be");
+        assert!(lag_ms < 10_000, "{lag_ms}");
+        if !is_there {
+            rustix::process::kill_process(Pid::from_child(&nodes[1].child), Signal::STOP).unwrap();
+        }
+        // One that has a vote is not a learner.
+        let (status, answer) = nodes[0].ask("/remove-learner", &nodes[0].ask("/get-id", "").1);
+        assert!(status == 409 && answer.contains("it has a vote"), "{answer}");
+        assert_eq!(nodes[0].insist("/remove-learner", &id), r#"{"Ok":"Removed"}"#);
+        assert_eq!(nodes[0].insist("/remove-learner", &id), r#"{"Ok":"Removed"}"#);
+        rustix::process::kill_process(Pid::from_child(&nodes[1].child), Signal::CONT).unwrap();
+        says(&nodes[1], r#""removed":true"#);
+        assert!(!nodes[0].ask("/metrics", "").1.contains(&id));
+    }
+    let log = fs::read_to_string(dir.path().join(format!("log-{}", nodes[1].port))).unwrap();
+    assert_eq!(log.matches(" warn map_removed ").count(), 2, "{log}");
+    // It never asked for a vote that could have counted.
+    assert!(nodes[0].ask("/metrics", "").1.contains(r#""current_term":1,"#));
 }

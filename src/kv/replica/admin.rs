@@ -37,6 +37,7 @@ struct Job {
 #[derive(Debug)]
 pub(super) enum Task {
     Add(Member),
+    Remove(NodeId),
     Change(BTreeSet<NodeId>),
     Transfer(Option<Uuid>),
 }
@@ -95,6 +96,7 @@ impl Replica {
     fn advance(&mut self, now: Instant, job: &mut Job) -> Progress {
         match &job.task {
             Task::Add(member) => self.advance_add(now, member.clone(), job.is_begun),
+            Task::Remove(id) => self.advance_remove(now, *id, job.is_begun),
             Task::Change(voters) => self.advance_change(now, &voters.clone(), job.is_begun),
             Task::Transfer(uuid) => self.advance_transfer(now, *uuid, job.is_begun),
         }
@@ -128,6 +130,24 @@ impl Replica {
             config.non_voters.insert(id);
         }
         if self.raft.propose_config(now, config, Some(member)) { Progress::Begun } else { Progress::Waits }
+    }
+
+    fn advance_remove(&mut self, now: Instant, id: NodeId, is_begun: bool) -> Progress {
+        let membership = self.raft.membership();
+        let is_settled = self.raft.is_membership_committed() && !membership.config.is_joint_consensus();
+        if is_settled && !membership.config.contains(id) {
+            return Progress::Done(Answer::ok("Removed"));
+        }
+        if is_begun || !is_settled {
+            return Progress::Waits;
+        }
+        let mut config = membership.config.clone();
+        if !config.non_voters.remove(&id) {
+            return Progress::Done(Answer::not_allowed(
+                "it has a vote; name the voters that are to stay to /change-membership",
+            ));
+        }
+        if self.raft.propose_config(now, config, None) { Progress::Begun } else { Progress::Waits }
     }
 
     fn advance_change(&mut self, now: Instant, voters: &BTreeSet<NodeId>, is_begun: bool) -> Progress {
@@ -188,7 +208,7 @@ impl Replica {
                 {
                     Answer::ok("Changed")
                 }
-                Task::Add(_) | Task::Change(_) => Answer::unknown(),
+                Task::Add(_) | Task::Remove(_) | Task::Change(_) => Answer::unknown(),
             };
             self.answer(job.asker, answer, out);
         }
@@ -203,7 +223,7 @@ impl Replica {
                 Task::Add(_) => Answer::not_allowed(
                     "it is a learner now, but does not follow yet: is it reachable at this address, with the same --internal-token?",
                 ),
-                Task::Change(_) | Task::Transfer(_) => Answer::unknown(),
+                Task::Remove(_) | Task::Change(_) | Task::Transfer(_) => Answer::unknown(),
             };
             self.answer(job.asker, answer, out);
         }

@@ -253,6 +253,10 @@ pub struct Replica {
     raft: raft::node::Node,
     map: Map,
     applied: LogPosition,
+    /// How far was committed as a leader said it, and when, while this node has not come so far.
+    leaders_commit: Option<(u64, Instant)>,
+    /// What is applied was all there is at this time.
+    as_of: Instant,
     waiting: VecDeque<Waiting>,
     /// Something has changed for those that wait.
     is_hopeful: bool,
@@ -302,6 +306,8 @@ impl Replica {
             raft,
             map,
             applied,
+            leaders_commit: None,
+            as_of: Instant::ZERO,
             waiting: VecDeque::new(),
             is_hopeful: false,
             proposed: BTreeMap::new(),
@@ -434,6 +440,7 @@ impl Replica {
     fn apply(&mut self, position: LogPosition, entry: &Entry, out: &mut Outbox) {
         self.applied = position;
         self.has_news = true;
+        self.note_applied();
         let index = position.index.get();
         let proposed = self.proposed.remove(&index);
         match entry {
@@ -534,6 +541,12 @@ impl Replica {
             Message::Forwarded { id, response } => self.on_forwarded(now, from, id, &response, out),
             // Without room for them entries are not taken, but the leader is heard all the same.
             Message::Append { ref entries, .. } if self.disk_is_low && !entries.is_empty() => {}
+            Message::Heartbeat { term, commit, .. } => {
+                self.raft.on_message(now, from, message, out);
+                if let Some(commit) = commit.filter(|_| term == self.raft.term() && !self.raft.is_leader()) {
+                    self.note_leaders_commit(now, commit);
+                }
+            }
             Message::Hello { .. }
             | Message::PreVote { .. }
             | Message::PreVoteReply { .. }
@@ -543,7 +556,6 @@ impl Replica {
             | Message::Removed { .. }
             | Message::Append { .. }
             | Message::AppendReply { .. }
-            | Message::Heartbeat { .. }
             | Message::HeartbeatReply { .. }
             | Message::Snapshot { .. }
             | Message::SnapshotReply { .. } => self.raft.on_message(now, from, message, out),
@@ -589,3 +601,6 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! A question on its way to its answer: proposed, proved, passed on, or waiting, for as long as its patience lasts; and the watches.
 
-use noraft::NodeId;
+use noraft::{LogIndex, NodeId};
 
 use super::admin::{LEARNER_WAIT_MAX, Task};
 use super::{
@@ -39,6 +39,7 @@ impl Replica {
             | Question::Read { .. }
             | Question::List { .. }
             | Question::AddLearner(_)
+            | Question::RemoveLearner(_)
             | Question::ChangeMembership(_)
             | Question::TransferLeader(_) => {
                 if matches!(question, Question::Write(_)) && self.raft.cluster().is_none() {
@@ -85,6 +86,7 @@ impl Replica {
                 }
             }
             Question::AddLearner(member) => self.queue_admin(now, asker, Task::Add(member)),
+            Question::RemoveLearner(uuid) => self.queue_admin(now, asker, Task::Remove(uuid.node_id())),
             Question::ChangeMembership(uuids) => {
                 self.queue_admin(now, asker, Task::Change(uuids.iter().map(Uuid::node_id).collect()));
             }
@@ -183,6 +185,7 @@ impl Replica {
             | Question::Init
             | Question::GetId
             | Question::AddLearner(_)
+            | Question::RemoveLearner(_)
             | Question::ChangeMembership(_)
             | Question::TransferLeader(_)
             | Question::Metrics { .. }
@@ -191,12 +194,27 @@ impl Replica {
         }
     }
 
-    /// How old what is applied here may be: how long ago the leader was heard.
+    /// How old what is applied here may be: how long ago the leader knew of nothing more.
     pub(super) fn lag_ms(&self, now: Instant) -> u64 {
         if self.raft.is_leader() {
             return 0;
         }
-        u64::try_from(now.since(self.raft.leader_heard()).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(now.since(self.as_of).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The leader has said how far is committed.
+    pub(super) fn note_leaders_commit(&mut self, now: Instant, commit: LogIndex) {
+        // The one before, until this node has come so far: whoever is always a little behind would never know how much.
+        self.leaders_commit.get_or_insert((commit.get(), now));
+        self.note_applied();
+    }
+
+    /// More is applied, or more is known of what the leader has.
+    pub(super) fn note_applied(&mut self) {
+        let applied = self.applied.index.get();
+        if let Some((_, said_at)) = self.leaders_commit.take_if(|(commit, _)| *commit <= applied) {
+            self.as_of = said_at;
+        }
     }
 
     // Watches.

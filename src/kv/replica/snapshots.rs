@@ -182,6 +182,7 @@ impl Replica {
         self.snapshots.saved = Some(image.last);
         self.map = shown.map;
         self.applied = image.last;
+        self.note_applied();
         self.has_news = true;
         out.notice(Notice::SnapshotInstalled { index: image.last.index.get(), bytes: image.bytes.len() });
     }

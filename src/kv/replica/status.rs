@@ -29,6 +29,7 @@ impl Replica {
             | Question::Watch { .. }
             | Question::Init
             | Question::AddLearner(_)
+            | Question::RemoveLearner(_)
             | Question::ChangeMembership(_)
             | Question::TransferLeader(_)
             | Question::Backup => None,

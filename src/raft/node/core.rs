@@ -171,7 +171,7 @@ impl Node {
     }
 
     /// The commit index, if an entry of this leader's term is committed: before that it may be behind those of former leaders.
-    pub(super) fn committed_in_term(&self) -> Option<u64> {
+    pub(in crate::raft) fn committed_in_term(&self) -> Option<u64> {
         let commit = self.commit();
         let term = self.core.log().entries().get_term(LogIndex::new(commit))?;
         (term == self.term()).then_some(commit)

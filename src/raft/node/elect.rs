@@ -31,6 +31,15 @@ impl Node {
         self.begin_election_if_wanted(now);
     }
 
+    /// A learner that hears no leader asks as if it wanted to be elected, which it never does, whatever the others say: a leader
+    /// that does not know it any more tells it so.
+    pub(super) fn ask_whether_removed(&self, out: &mut dyn Outbox) {
+        let (term, last) = (Term::new(self.term().get() + 1), self.last());
+        for id in self.membership.config.unique_nodes().filter(|id| self.membership.is_voter(*id)) {
+            out.send(id, Message::PreVote { term, last });
+        }
+    }
+
     /// A former leader that has begun its own removal, and does not know whether that was committed, takes it out of its log again. noraft lets
     /// nobody ask for votes whose newest configuration leaves him out, and the others, who have not heard of it, cannot win against the longer
     /// log of one whose vote they need: nobody would ever lead. It is safe, because the copy of one who is left out never counted towards

@@ -269,12 +269,6 @@ impl Node {
         if self.lead.is_some() { Some(self.id()) } else { self.leader }
     }
 
-    /// When the leader was last heard.
-    #[must_use]
-    pub fn leader_heard(&self) -> Instant {
-        self.leader_heard
-    }
-
     /// The newest membership in its log, committed or not.
     #[must_use]
     pub fn membership(&self) -> &Arc<Membership> {
@@ -580,7 +574,7 @@ impl Node {
             }
             Message::Append { term, commit, prev, entries } => self.on_append(now, from, term, commit, prev, entries),
             Message::AppendReply { term, last, commit } => self.on_append_reply(now, from, term, last, commit),
-            Message::Heartbeat { term, round } => {
+            Message::Heartbeat { term, round, .. } => {
                 self.observe_term(now, from, newer);
                 if term == self.term() && self.lead.is_none() {
                     self.note_leader(now, from);
@@ -639,6 +633,8 @@ impl Node {
             self.take_back_own_removal();
             if self.membership.is_voter(self.id()) && !self.removed {
                 self.ask_for_pre_votes(now, out);
+            } else if !self.removed {
+                self.ask_whether_removed(out);
             }
         }
         self.flush(now, out);
