@@ -169,7 +169,7 @@ fn what_is_no_good_backup_or_no_empty_folder_is_refused_in_one_line() {
     let port = free_port();
     let half = dir.path().join(format!("data-{port}"));
     assert_eq!(restore(&file, &half).status.code(), Some(0));
-    fs::remove_file(half.join("raft.redb")).unwrap();
+    fs::remove_file(half.join("log-1")).unwrap();
     let (status, said) = refusal(&command(&dir, port).stderr(std::process::Stdio::piped()).output().unwrap());
-    assert!(status == Some(1) && said.contains("but no raft.redb"), "{said}");
+    assert!(status == Some(1) && said.contains("but no log"), "{said}");
 }

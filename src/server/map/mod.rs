@@ -236,10 +236,10 @@ impl Map {
             Uuid::from_random(bytes)
         };
         let opened = store::open(&settings.data_dir, draw).map_err(MapError::Store)?;
-        let (database, uuid, restored) = opened.into_parts();
+        let uuid = opened.uuid;
         let thread_waker = writer.try_clone().map_err(system("make a pipe"))?;
-        let store =
-            Store::start(database, settings.data_dir.clone(), thread_waker).map_err(system("start a thread"))?;
+        let (store, restored) =
+            opened.start(settings.data_dir.clone(), thread_waker).map_err(system("start a thread"))?;
         let own = Member { uuid, address: settings.advertise_addr.to_string() };
         let mut incarnation = [0; 8];
         entropy.fill(&mut incarnation);

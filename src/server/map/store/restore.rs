@@ -2,21 +2,18 @@
 //! that is half made is never taken for a whole one, nor for a new one.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::Database;
-
-use super::{DATABASE_FILE, commit, read_or_begin, snapshot_path, write_snapshot};
+use super::disk::Folder;
+use super::journal::{Journal, PART_BYTES, SPARE, part_name};
+use super::{snapshot_path, write_snapshot};
 use crate::kv::image::Shown;
 use crate::raft::member::{Member, Membership, Uuid};
 use crate::raft::node::{Save, Start};
-
-/// The database until it is whole.
-const UNFINISHED_DATABASE: &str = "raft.redb.unfinished";
 
 /// Who a restored node is.
 pub(crate) struct NewNode {
@@ -33,8 +30,8 @@ pub(crate) enum RestoreError {
     NotEmpty(PathBuf),
     /// The folder cannot be made, read or written.
     Io(PathBuf, io::Error),
-    /// The database cannot be made.
-    Database(PathBuf, redb::Error),
+    /// Another process has the folder.
+    InUse(PathBuf),
 }
 
 impl fmt::Display for RestoreError {
@@ -46,7 +43,7 @@ impl fmt::Display for RestoreError {
                 folder.display()
             ),
             Self::Io(path, error) => write!(f, "--data-dir: {}: {error}", path.display()),
-            Self::Database(path, error) => write!(f, "--data-dir: {}: {error}", path.display()),
+            Self::InUse(folder) => super::StoreError::InUse(folder.clone()).fmt(f),
         }
     }
 }
@@ -62,7 +59,7 @@ pub(crate) fn restore(backup: Shown, folder: &Path, node: &NewNode) -> Result<u6
     let made = fill(folder, backup, node);
     if made.is_err() {
         // So that it can be tried again; the first error is the one to tell.
-        for path in [folder.join(DATABASE_FILE), folder.join(UNFINISHED_DATABASE), snapshot_path(folder, index)] {
+        for path in [folder.join(part_name(1)), folder.join(SPARE), snapshot_path(folder, index)] {
             let _ = fs::remove_file(path);
         }
     }
@@ -77,28 +74,17 @@ fn fill(folder: &Path, backup: Shown, node: &NewNode) -> Result<(), RestoreError
     membership.members.insert(node.uuid.node_id(), Member { uuid: node.uuid, address: String::new() });
     map.begin_image(node.cluster, backup.last, &membership);
     let image = std::iter::repeat_with(|| map.paint(usize::MAX / 2)).find_map(|image| image);
-    // First the snapshot: a folder that has one and no database is never taken for that of a new node.
+    // First the snapshot: a folder that has one and no log is never taken for that of a new node. The log is there whole or not at all.
+    let of_folder = |error| RestoreError::Io(folder.to_owned(), error);
     if let Some(image) = &image {
-        write_snapshot(folder, image).map_err(|error| RestoreError::Io(folder.to_owned(), error))?;
+        write_snapshot(folder, image).map_err(of_folder)?;
     }
-    let unfinished = folder.join(UNFINISHED_DATABASE);
-    write_database(&unfinished, backup.last, membership, node)
-        .map_err(|error| RestoreError::Database(unfinished.clone(), error))?;
-    fs::rename(&unfinished, folder.join(DATABASE_FILE))
-        .and_then(|()| File::open(folder)?.sync_all())
-        .map_err(|error| RestoreError::Io(folder.to_owned(), error))
-}
-
-fn write_database(
-    path: &Path,
-    last: crate::raft::LogPosition,
-    membership: Membership,
-    node: &NewNode,
-) -> Result<(), redb::Error> {
-    let opened = read_or_begin(Database::create(path)?, || node.uuid)?;
-    let start = Start { position: last, membership: Arc::new(membership), snapshot: last, is_new: true };
-    let vote = Some((last.term, None));
-    commit(&opened.database, &[Save { vote, start: Some(start), cluster: Some(node.cluster), ..Save::default() }])
+    let disk = Folder::lock(folder.to_owned()).map_err(of_folder)?;
+    let disk = disk.ok_or_else(|| RestoreError::InUse(folder.to_owned()))?;
+    let start = Start { position: backup.last, membership: Arc::new(membership), snapshot: backup.last, is_new: true };
+    let vote = Some((backup.last.term, None));
+    let saved = Save { vote, start: Some(start), cluster: Some(node.cluster), ..Save::default() };
+    Journal::create(disk, PART_BYTES, node.uuid, saved).map(drop).map_err(of_folder)
 }
 
 #[cfg(test)]
@@ -159,8 +145,8 @@ mod tests {
     fn a_folder_that_is_half_made_is_never_started_with() {
         let folder = Folder::new("half");
         restore(backup(), &folder.0, &node()).unwrap();
-        fs::rename(folder.0.join(DATABASE_FILE), folder.0.join(UNFINISHED_DATABASE)).unwrap();
+        fs::rename(folder.0.join(part_name(1)), folder.0.join(SPARE)).unwrap();
         let refused = open(&folder.0, || node().uuid).err().unwrap().to_string();
-        assert!(refused.contains("snapshot-3 but no raft.redb"), "{refused}");
+        assert!(refused.contains("snapshot-3 but no log"), "{refused}");
     }
 }

@@ -1,21 +1,31 @@
-//! The folder after an orderly end, and a disk that loses and tears what was not synced, at every step.
+//! The folder after an orderly end; and the journal on a disk that dies at every step, tears what is on its way, and forgets names.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Mutex;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use redb::StorageBackend;
-
+use super::disk::Disk;
 use super::*;
-use crate::raft::node::Append;
+use crate::raft::entry::Entry;
+use crate::raft::member::Membership;
+use crate::raft::node::{Append, Start};
+use crate::raft::{LogIndex, NodeId, Term};
 
-fn append(batch: u64, prev: u64, texts: &[&str]) -> Save {
+fn append(prev: u64, texts: &[&str]) -> Save {
     let entries = texts.iter().map(|text| Entry::Command(text.as_bytes().into())).collect();
-    Save { batch, append: Some(Append { prev, entries }), ..Save::default() }
+    Save { append: Some(Append { prev, entries }), ..Save::default() }
 }
 
-fn vote(batch: u64, term: u64) -> Save {
-    Save { batch, vote: Some((Term::new(term), Some(NodeId::new(7)))), ..Save::default() }
+fn vote(term: u64) -> Save {
+    Save { vote: Some((Term::new(term), Some(NodeId::new(7)))), ..Save::default() }
+}
+
+fn start_at(index: u64, is_new: bool) -> Save {
+    let position = LogPosition { term: Term::new(1), index: LogIndex::new(index) };
+    let start = Start { position, membership: Arc::new(Membership::default()), snapshot: position, is_new };
+    Save { start: Some(start), ..Save::default() }
 }
 
 fn texts(restored: &Restored) -> Vec<String> {
@@ -30,155 +40,294 @@ fn uuid() -> Uuid {
     Uuid::from_random([9; 16])
 }
 
-/// What has reached the platter, and what is on its way.
-#[derive(Debug, Default)]
+/// xorshift64.
+#[derive(Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// A folder whose machine dies at one step, with that step half done.
+#[derive(Clone)]
+struct Dying(Rc<RefCell<Platter>>);
+
 struct Platter {
-    synced: Vec<u8>,
-    now: Vec<u8>,
-    unsynced: Vec<(u64, Vec<u8>)>,
+    files: BTreeMap<String, Rc<RefCell<Vec<u8>>>>,
     steps: u64,
-    /// Fails from this step on.
     dies_at: u64,
+    dice: Dice,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Tearing(Arc<Mutex<Platter>>);
+enum Fate {
+    Lives,
+    Dies(Dice),
+}
 
-impl Tearing {
-    fn step(&self) -> io::Result<std::sync::MutexGuard<'_, Platter>> {
-        let mut platter = self.0.lock().unwrap();
+impl Dying {
+    fn new(seed: u64) -> Self {
+        let dice = Dice(seed | 1);
+        Self(Rc::new(RefCell::new(Platter { files: BTreeMap::new(), steps: 0, dies_at: u64::MAX, dice })))
+    }
+
+    fn dies_in(&self, steps: u64) {
+        let mut platter = self.0.borrow_mut();
+        platter.dies_at = platter.steps + steps;
+    }
+
+    fn step(&self) -> io::Result<Fate> {
+        let mut platter = self.0.borrow_mut();
         platter.steps += 1;
-        if platter.steps > platter.dies_at { Err(io::Error::other("the power is gone")) } else { Ok(platter) }
+        platter.dice.below(2);
+        match platter.steps.cmp(&platter.dies_at) {
+            std::cmp::Ordering::Less => Ok(Fate::Lives),
+            std::cmp::Ordering::Equal => Ok(Fate::Dies(platter.dice.clone())),
+            std::cmp::Ordering::Greater => Err(io::Error::other("it is dead")),
+        }
     }
 
-    /// The disk after the power came back: of what was not synced some is there, some is not, and some is torn.
-    fn after_crash(&self, seed: u64) -> Self {
-        let platter = self.0.lock().unwrap();
-        let mut bytes = platter.synced.clone();
-        let mut random = seed;
-        for (offset, data) in &platter.unsynced {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let length = match random >> 62 {
-                0 => 0,
-                1 => data.len(),
-                _ => (random >> 33) as usize % (data.len() + 1) / 512 * 512,
-            };
-            let offset = *offset as usize;
-            if bytes.len() < offset + length {
-                bytes.resize(offset + length, 0);
-            }
-            bytes[offset..offset + length].copy_from_slice(&data[..length]);
+    /// Does something whole, or at the step at which it dies whole or not at all.
+    fn do_or_die(&self, act: impl FnOnce(&mut Platter)) -> io::Result<()> {
+        let fate = self.step()?;
+        let (does, dies) = match fate {
+            Fate::Lives => (true, false),
+            Fate::Dies(mut dice) => (dice.below(2) == 0, true),
+        };
+        if does {
+            act(&mut self.0.borrow_mut());
         }
-        let now = bytes.clone();
-        Self(Arc::new(Mutex::new(Platter { synced: bytes, now, dies_at: u64::MAX, ..Platter::default() })))
+        if dies { Err(io::Error::other("it dies")) } else { Ok(()) }
     }
 }
 
-impl StorageBackend for Tearing {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().now.len() as u64)
+impl Disk for Dying {
+    type File = Rc<RefCell<Vec<u8>>>;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.borrow().files.keys().cloned().collect())
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let platter = self.0.lock().unwrap();
-        let start = offset as usize;
-        let bytes = platter.now.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(bytes);
-        Ok(())
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(self.open(name)?.borrow().clone())
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut platter = self.step()?;
-        platter.now.resize(len as usize, 0);
-        // A longer or shorter file is no write that could be torn.
-        platter.synced.resize(len as usize, 0);
-        platter.unsynced.retain(|(offset, data)| offset + data.len() as u64 <= len);
-        Ok(())
+    fn create(&self, name: &str, bytes: usize) -> io::Result<Self::File> {
+        let file = Rc::new(RefCell::new(vec![0; bytes]));
+        self.do_or_die(|platter| {
+            platter.files.insert(name.to_owned(), Rc::clone(&file));
+        })?;
+        Ok(file)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
-        let mut platter = self.step()?;
-        platter.synced = platter.now.clone();
-        platter.unsynced.clear();
-        Ok(())
+    fn open(&self, name: &str) -> io::Result<Self::File> {
+        self.0.borrow().files.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut platter = self.step()?;
-        let start = offset as usize;
-        platter.now[start..start + data.len()].copy_from_slice(data);
-        platter.unsynced.push((offset, data.to_vec()));
-        Ok(())
+    fn write(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let fate = self.step()?;
+        let mut file = file.borrow_mut();
+        let offset = offset as usize;
+        if file.len() < offset + bytes.len() {
+            file.resize(offset + bytes.len(), 0);
+        }
+        match fate {
+            Fate::Lives => {
+                file[offset..offset + bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+            Fate::Dies(mut dice) => {
+                for (at, sector) in bytes.chunks(512).enumerate() {
+                    if dice.below(2) == 0 {
+                        file[offset + 512 * at..][..sector.len()].copy_from_slice(sector);
+                    }
+                }
+                Err(io::Error::other("it dies"))
+            }
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.do_or_die(|platter| {
+            let file = platter.files.remove(from).unwrap();
+            assert!(platter.files.insert(to.to_owned(), file).is_none());
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.do_or_die(|platter| assert!(platter.files.remove(name).is_some()))
+    }
+}
+
+/// What a journal should hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    term: u64,
+    start: u64,
+    entries: Vec<String>,
+}
+
+impl Model {
+    fn last(&self) -> u64 {
+        self.start + self.entries.len() as u64
+    }
+
+    /// Something to save, which this model then holds.
+    fn draw(&mut self, dice: &mut Dice) -> Save {
+        match dice.below(8) {
+            0 => {
+                self.term += 1;
+                vote(self.term)
+            }
+            1 | 2 if self.last() > self.start => {
+                let index = self.start + 1 + dice.below(self.last() - self.start);
+                self.entries.drain(..(index - self.start) as usize);
+                self.start = index;
+                start_at(index, false)
+            }
+            3 if dice.below(4) == 0 => {
+                self.start = self.last() + dice.below(9);
+                self.entries.clear();
+                start_at(self.start, true)
+            }
+            _ => {
+                let prev = if dice.below(4) == 0 {
+                    self.start + dice.below(self.last() - self.start + 1)
+                } else {
+                    self.last()
+                };
+                let texts: Vec<String> = (0..=dice.below(3))
+                    .map(|number| format!("{number} {}", "x".repeat(dice.below(1_500) as usize)))
+                    .collect();
+                self.entries.truncate((prev - self.start) as usize);
+                self.entries.extend(texts.iter().cloned());
+                append(prev, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    fn of(held: Option<&Restored>) -> Self {
+        let Some(restored) = held else { return Self::default() };
+        let (term, start) = (restored.vote.0.get(), restored.start.position.index.get());
+        Self { term, start, entries: texts(restored) }
+    }
+}
+
+/// So short that many are needed.
+const SHORT_PART_BYTES: usize = 8 * 1024;
+
+fn open_or_create(disk: &Dying) -> io::Result<(Journal<Dying>, Option<Restored>)> {
+    match Journal::open(disk.clone(), SHORT_PART_BYTES).unwrap() {
+        Ok((journal, held)) => {
+            assert_eq!(held.uuid, uuid());
+            Ok((journal, held.restored))
+        }
+        Err(disk) => Ok((Journal::create(disk, SHORT_PART_BYTES, uuid(), Save::default())?, None)),
     }
 }
 
 #[test]
-fn a_crash_at_every_step_loses_nothing_that_was_synced_and_tears_nothing() {
-    let mut survived = 0;
-    for dies_at in 0.. {
-        let disk = Tearing(Arc::new(Mutex::new(Platter { dies_at, ..Platter::default() })));
-        // How many commits were said to be on disk before the power went.
-        let mut done = 0;
-        if let Ok(opened) = open_on(disk.clone(), uuid) {
-            for number in 1..=8_u64 {
-                let saves =
-                    [vote(2 * number, number), append(2 * number + 1, number - 1, &[&format!("entry {number}")])];
-                if commit(&opened.database, &saves).is_err() {
+fn a_crash_at_any_step_loses_nothing_that_was_on_disk_and_tears_nothing() {
+    let (mut lives, mut lost, mut kept, mut parts) = (0, 0, 0, 0);
+    for seed in 1..400_u64 {
+        let disk = Dying::new(seed * 0x9e37_79b9);
+        let mut dice = Dice(seed * 0x85eb_ca6b + 1);
+        // What is on disk for sure, and what may be.
+        let mut model = Model::default();
+        let mut maybe = model.clone();
+        for _ in 0..6 {
+            disk.dies_in(1 + dice.below(60));
+            lives += 1;
+            let Ok((mut journal, restored)) = open_or_create(&disk) else { continue };
+            let found = Model::of(restored.as_ref());
+            assert!(found == model || found == maybe, "seed {seed}: {found:?}, and not {model:?} nor {maybe:?}");
+            if model != maybe {
+                (lost, kept) = (lost + u64::from(found == model), kept + u64::from(found == maybe));
+            }
+            model = found;
+            maybe = model.clone();
+            loop {
+                let saves: Vec<Save> = (0..=dice.below(3)).map(|_| maybe.draw(&mut dice)).collect();
+                if journal.commit(&saves).is_err() {
                     break;
                 }
-                done = number;
+                model.clone_from(&maybe);
             }
-        }
-        for seed in 0..4 {
-            let again = match open_on(disk.after_crash(seed * 977 + dies_at), uuid) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    assert_eq!(done, 0, "died at {dies_at} after {done} commits, and then: {error}");
-                    continue;
-                }
-            };
-            assert_eq!(again.uuid, uuid());
-            let (vote, entries) = match &again.restored {
-                Some((restored, _)) => (restored.vote.0.get(), texts(restored)),
-                None => (0, Vec::new()),
-            };
-            assert!(vote == done || vote == done + 1, "died at {dies_at}: the vote of commit {vote}, {done} were done");
-            let expected: Vec<String> = (1..=vote).map(|number| format!("entry {number}")).collect();
-            assert_eq!(entries, expected, "one commit is whole or not there");
-            survived += 1;
-        }
-        if done == 8 {
-            break;
+            parts = parts.max(disk.names().unwrap().len());
         }
     }
-    assert!(survived > 50, "{survived}");
+    assert!(lives > 2_000 && lost > 300 && kept > 300 && parts > 3, "{lives} {lost} {kept} {parts}");
+}
+
+#[test]
+fn damage_anywhere_but_in_the_last_record_ends_the_start() {
+    let disk = Dying::new(1);
+    let (mut journal, _) = open_or_create(&disk).unwrap();
+    let mut dice = Dice(5);
+    let mut model = Model::default();
+    let mut before_last = Model::default();
+    for _ in 0..40 {
+        before_last = model.clone();
+        let last = model.last();
+        model.entries.push(format!("{} {}", last, "x".repeat(dice.below(900) as usize)));
+        journal.commit(&[append(last, &[model.entries.last().unwrap()])]).unwrap();
+    }
+    let (mut refused, mut cut, mut unharmed) = (0, 0, 0);
+    for name in disk.names().unwrap() {
+        let length = disk.read(&name).unwrap().len();
+        for place in (0..length).step_by(97) {
+            let file = disk.open(&name).unwrap();
+            let byte = file.borrow()[place];
+            file.borrow_mut()[place] ^= 0x40;
+            match Journal::open(disk.clone(), SHORT_PART_BYTES) {
+                Err(Unreadable::Damaged(..)) => refused += 1,
+                Err(Unreadable::Io(name, error)) => panic!("{name}: {error}"),
+                Ok(Err(_)) => panic!("{name} {place}: there is a journal"),
+                Ok(Ok((_, held))) => {
+                    let found = Model::of(held.restored.as_ref());
+                    // Behind a record, up to the next sector, and behind the last one nothing is said.
+                    unharmed += usize::from(found == model);
+                    cut += usize::from(found == before_last);
+                    assert!(found == model || found == before_last, "{name} {place}: {}", found.entries.len());
+                }
+            }
+            file.borrow_mut()[place] = byte;
+        }
+    }
+    assert!(refused > 100 && (1..20).contains(&cut) && unharmed > 10, "{refused} {cut} {unharmed}");
+    disk.0.borrow_mut().files.remove("log-2").unwrap();
+    let Err(Unreadable::Damaged(name, what)) = Journal::open(disk, SHORT_PART_BYTES) else { panic!() };
+    assert_eq!((name.as_str(), what), ("log-3", "the one before it is missing"));
 }
 
 #[test]
 fn a_folder_is_what_was_saved_and_belongs_to_one_process() {
     let folder = std::env::temp_dir().join(format!("bbd-store-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
-    let opened = open(&folder, uuid).unwrap();
+    let mut opened = open(&folder, uuid).unwrap();
     assert!(opened.restored.is_none());
     assert!(matches!(open(&folder, uuid), Err(StoreError::InUse(_))));
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&folder).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o700);
     let cluster = Uuid::from_random([3; 16]);
-    let first = Save { cluster: Some(cluster), ..vote(1, 4) };
-    commit(&opened.database, &[first, append(2, 0, &["a", "b", "c"]), append(3, 1, &["B"])]).unwrap();
+    let first = Save { cluster: Some(cluster), ..vote(4) };
+    opened.journal.commit(&[first, append(0, &["a", "b", "c"]), append(1, &["B"])]).unwrap();
     drop(opened);
-    let opened = open(&folder, || Uuid::from_random([1; 16])).unwrap();
+    let mut opened = open(&folder, || Uuid::from_random([1; 16])).unwrap();
     assert_eq!(opened.uuid, uuid(), "an id is drawn once");
     let restored = &opened.restored.as_ref().unwrap().0;
     assert_eq!((restored.cluster, restored.vote), (Some(cluster), (Term::new(4), Some(NodeId::new(7)))));
     assert_eq!(texts(restored), ["a", "B"]);
     // A snapshot takes the place of the log's beginning.
-    let last = LogPosition { term: Term::new(4), index: LogIndex::new(1) };
+    let last = LogPosition { term: Term::new(1), index: LogIndex::new(1) };
     let mut map = Map::new(1);
     map.begin_image(cluster, last, &Membership::default());
     write_snapshot(&folder, &map.paint(usize::MAX / 2).unwrap()).unwrap();
-    let start = Start { position: last, membership: Arc::new(Membership::default()), snapshot: last, is_new: false };
-    commit(&opened.database, &[Save { batch: 4, start: Some(start), ..Save::default() }]).unwrap();
+    opened.journal.commit(&[start_at(1, false)]).unwrap();
     drop(opened);
     let opened = open(&folder, uuid).unwrap();
     let restored = &opened.restored.as_ref().unwrap().0;
@@ -186,5 +335,11 @@ fn a_folder_is_what_was_saved_and_belongs_to_one_process() {
     drop(opened);
     fs::write(folder.join("snapshot-1"), b"bbd map\x01, but not for long").unwrap();
     assert!(matches!(open(&folder, uuid), Err(StoreError::Damaged(..))));
+    let log = folder.join("log-1");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[3] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    let refused = open(&folder, uuid).err().unwrap().to_string();
+    assert!(refused.contains("log-1 is damaged: its first record is damaged; remove this node"), "{refused}");
     fs::remove_dir_all(&folder).unwrap();
 }
