@@ -247,13 +247,13 @@ impl Endpoint {
     }
 
     /// What stands in `path` for `ID` or `NAME` (empty where nothing varies), if this is its endpoint.
-    fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let rest = path.strip_prefix(self.head)?;
+    fn matches<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        let rest = path.strip_prefix(self.head.as_bytes())?;
         match self.argument {
             Argument::None => rest.is_empty().then_some(rest),
             Argument::AnyText => Some(rest),
             Argument::Id | Argument::Name => {
-                rest.strip_suffix(self.tail).filter(|argument| memchr::memchr(b'/', argument.as_bytes()).is_none())
+                rest.strip_suffix(self.tail.as_bytes()).filter(|argument| memchr::memchr(b'/', argument).is_none())
             }
         }
     }
@@ -263,7 +263,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub enum Route<'p> {
     /// To this endpoint, with what stood for `ID` or `NAME`, still percent-encoded.
-    Found(&'static Endpoint, &'p str),
+    Found(&'static Endpoint, &'p [u8]),
     /// The path is known, but with these methods only.
     WrongMethod(Methods),
     /// Nowhere.
@@ -272,9 +272,9 @@ pub enum Route<'p> {
 
 /// Whether a path is served on `--metrics-listen`.
 #[must_use]
-pub fn is_for_scrapers(path: &str) -> bool {
+pub fn is_for_scrapers(path: &[u8]) -> bool {
     let is_open = |operation| matches!(operation, Operation::Metrics | Operation::Healthz | Operation::Readyz);
-    ENDPOINTS.iter().any(|endpoint| is_open(endpoint.operation) && endpoint.path == path)
+    ENDPOINTS.iter().any(|endpoint| is_open(endpoint.operation) && endpoint.path.as_bytes() == path)
 }
 
 /// All methods that some endpoint has: the answer to `OPTIONS *`.
@@ -286,7 +286,7 @@ pub fn all_methods() -> Methods {
 /// Finds the endpoint. Nothing is normalised or decoded on the way.
 #[inline(always)] // Into the one place that every request passes; the other one is for refused ones.
 #[must_use]
-pub fn route(method: Method, path: &str) -> Route<'_> {
+pub fn route(method: Method, path: &[u8]) -> Route<'_> {
     let mut allowed = Methods::NONE;
     for endpoint in &ENDPOINTS {
         if let Some(argument) = endpoint.matches(path) {

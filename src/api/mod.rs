@@ -157,7 +157,7 @@ pub fn operation_of(head: &Head<'_>) -> Option<Operation> {
 }
 
 /// The endpoint, and what stands in the path for `ID` or `NAME`.
-fn find_endpoint<'b>(head: &Head<'b>, door: &Door<'_>) -> Result<(&'static Endpoint, &'b str), ApiError> {
+fn find_endpoint<'b>(head: &Head<'b>, door: &Door<'_>) -> Result<(&'static Endpoint, &'b [u8]), ApiError> {
     if head.method == Method::Other {
         return Err(ApiError::unknown_method());
     }
@@ -200,7 +200,7 @@ fn find_customer<'b>(head: &Head<'b>, door: &Door<'b>, audience: Audience) -> Re
 
 /// Makes the operation that a head asks for.
 struct Planner<'p, 'b> {
-    argument: &'b str,
+    argument: &'b [u8],
     query: Option<&'b str>,
     fields: &'p Fields<'b>,
     customer: Option<&'b str>,
@@ -274,8 +274,7 @@ impl<'b> Planner<'_, 'b> {
     /// The store id of the path, opened.
     fn key(&mut self) -> Result<StoreKey, ApiError> {
         let mut open = |id: &[u8]| self.keyring.open(self.customer.unwrap_or(""), id);
-        let as_sent = self.argument.as_bytes();
-        if let Some(key) = open(as_sent) {
+        if let Some(key) = open(self.argument) {
             return Ok(key);
         }
         // Clients that percent-encode the colons are right, too. What is badly encoded was tried as it stands, and does not open.
@@ -375,7 +374,7 @@ fn digest_head(head: &Head<'_>, endpoint: &Endpoint) -> Sha256 {
         digest.update((bytes.len() as u64).to_le_bytes());
         digest.update(bytes);
     };
-    add(head.method as u8, head.path.as_bytes());
+    add(head.method as u8, head.path);
     if let Some(query) = head.query {
         add(u8::MAX, query.as_bytes());
     }

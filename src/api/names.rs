@@ -57,8 +57,7 @@ impl From<NameError> for ApiError {
 
 /// Resolves percent-encoding; `None` if a `%` stands without two hexadecimal digits behind it. Allocates only where there is one.
 #[must_use]
-pub fn percent_decode(text: &str) -> Option<Cow<'_, [u8]>> {
-    let bytes = text.as_bytes();
+pub fn percent_decode(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(first) = memchr::memchr(b'%', bytes) else { return Some(Cow::Borrowed(bytes)) };
     let mut decoded = Vec::with_capacity(bytes.len());
     decoded.extend_from_slice(&bytes[..first]);
@@ -79,14 +78,14 @@ pub fn percent_decode(text: &str) -> Option<Cow<'_, [u8]>> {
 
 /// Whether every `%` of a text is followed by two hexadecimal digits.
 #[must_use]
-pub fn is_percent_encoded(text: &str) -> bool {
-    memchr::memchr(b'%', text.as_bytes()).is_none() || percent_decode(text).is_some()
+pub fn is_percent_encoded(text: &[u8]) -> bool {
+    memchr::memchr(b'%', text).is_none() || percent_decode(text).is_some()
 }
 
 /// Text that is a part of a name: UTF-8 without control characters, not too long. May be empty.
-fn decode_part(text: &str) -> Result<Cow<'_, str>, NameError> {
+fn decode_part(text: &[u8]) -> Result<Cow<'_, str>, NameError> {
     let part = match percent_decode(text).ok_or(NameError::BadPercent)? {
-        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Borrowed(bytes) => Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?),
         Cow::Owned(bytes) => Cow::Owned(String::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?),
     };
     check_part(&part)?;
@@ -120,7 +119,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 ///
 /// # Errors
 /// It cannot be a name.
-pub fn decode_name(segment: &str) -> Result<Cow<'_, str>, NameError> {
+pub fn decode_name(segment: &[u8]) -> Result<Cow<'_, str>, NameError> {
     let name = decode_part(segment)?;
     check_name(&name)?;
     Ok(name)
@@ -131,7 +130,7 @@ pub fn decode_name(segment: &str) -> Result<Cow<'_, str>, NameError> {
 /// # Errors
 /// No name can begin so.
 pub fn decode_prefix(text: &str) -> Result<Cow<'_, str>, NameError> {
-    decode_part(text)
+    decode_part(text.as_bytes())
 }
 
 /// The parameters of a query, still encoded, in the order of `known`; absent ones are `None`.
@@ -146,7 +145,7 @@ pub fn read_query<'q, const N: usize>(
     let mut values = [None; N];
     for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').map_or((pair, None), |(key, value)| (key, Some(value)));
-        let decoded = percent_decode(key).ok_or_else(|| ApiError::bad_request(BAD_PERCENT))?;
+        let decoded = percent_decode(key.as_bytes()).ok_or_else(|| ApiError::bad_request(BAD_PERCENT))?;
         let Some(index) = known.iter().position(|name| name.as_bytes() == &*decoded) else {
             return Err(ApiError::naming(
                 "there is no query parameter",
@@ -186,8 +185,8 @@ mod tests {
             ("%%41", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(percent_decode(text).as_deref(), expected, "{text}");
-            assert_eq!(is_percent_encoded(text), expected.is_some(), "{text}");
+            assert_eq!(percent_decode(text.as_bytes()).as_deref(), expected, "{text}");
+            assert_eq!(is_percent_encoded(text.as_bytes()), expected.is_some(), "{text}");
         }
     }
 
@@ -207,7 +206,7 @@ mod tests {
             (&longest, &longest),
             (&longest_encoded, &"é".repeat(128)),
         ] {
-            assert_eq!(decode_name(segment).as_deref(), Ok(name), "{segment}");
+            assert_eq!(decode_name(segment.as_bytes()).as_deref(), Ok(name), "{segment}");
         }
         for (segment, error) in [
             ("", NameError::Empty),
@@ -231,7 +230,7 @@ mod tests {
             (&format!("{longest}x"), NameError::TooLong),
             (&format!("{longest_encoded}x"), NameError::TooLong),
         ] {
-            assert_eq!(decode_name(segment), Err(error), "{segment}");
+            assert_eq!(decode_name(segment.as_bytes()), Err(error), "{segment}");
         }
         assert_eq!(decode_prefix("").as_deref(), Ok(""));
         assert_eq!(decode_prefix("%2e").as_deref(), Ok("."));

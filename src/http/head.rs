@@ -1,6 +1,6 @@
 //! One request head: finding its end, taking it apart, and every check that its framing and grammar need.
 //!
-//! httparse splits the lines. What it lets through although the profile does not (bare LF, versions, targets, `Host`,
+//! Nearly every head is read by `plain`. Of all others httparse splits the lines. What it lets through although the profile does not (bare LF, versions, targets, `Host`,
 //! lengths, transfer codings) is checked here. A head that is not whole yet is checked as far as it goes, so that
 //! garbage is refused when it comes and not when the deadline passes; such a check never costs more than the bytes that
 //! are new, save once a line.
@@ -8,6 +8,7 @@
 use std::mem::MaybeUninit;
 
 use super::fields::Field;
+use super::plain::read_plain;
 use super::target::{Target, is_host, parse_target};
 use super::{BodyFraming, Expectation, Head, HttpError, Method, Version};
 
@@ -63,17 +64,15 @@ type Parsed<'b> = Result<Option<(Head<'b>, usize)>, HttpError>;
 pub fn parse_head<'b>(bytes: &'b [u8], scanned: &mut usize, limits: &HeadLimits) -> Parsed<'b> {
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     if *scanned == 0 {
-        let mut fields = [const { MaybeUninit::uninit() }; HeadLimits::MOST_FIELDS];
-        let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
-        let mut request = httparse::Request::new(&mut []);
-        if let Some((line, end)) = split_whole(window, limits, &mut request, fields) {
-            return assemble(line, request.headers, end);
+        let mut lines = Lines::default();
+        if let Some((line, end)) = read_plain(window, limits, &mut lines) {
+            return assemble(line, lines, end);
         }
     }
     parse_carefully(window, scanned, limits)
 }
 
-/// Reads a head that is not whole, or not without fault.
+/// Reads a head that is not whole, not written as nearly all are, or not without fault.
 #[cold]
 fn parse_carefully<'b>(window: &'b [u8], scanned: &mut usize, limits: &HeadLimits) -> Parsed<'b> {
     let from = *scanned;
@@ -93,31 +92,6 @@ fn parse_carefully<'b>(window: &'b [u8], scanned: &mut usize, limits: &HeadLimit
         Search::NoLineEnded => check_new_bytes(window, from, limits)?,
     }
     if window.len() == limits.max_head_bytes { Err(over_limit(window)) } else { Ok(None) }
-}
-
-/// Splits a head that is there as a whole and without a fault, as nearly all are, without looking for its end first: its request line
-/// and its length. `None` for anything else, which is then read from the start with more care.
-fn split_whole<'h, 'b>(
-    window: &'b [u8],
-    limits: &HeadLimits,
-    request: &mut httparse::Request<'h, 'b>,
-    fields: &'h mut [MaybeUninit<httparse::Header<'b>>],
-) -> Option<(RequestLine<'b>, usize)> {
-    let empty = empty_lines(window);
-    let lines = &window[empty..];
-    let Ok(httparse::Status::Complete(length)) = request.parse_with_uninit_headers(lines, fields) else { return None };
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return None;
-    };
-    // httparse takes a bare LF for the end of a line. Behind each end stands the name of a field, or the last empty line.
-    let at = |text: &str| text.as_ptr().addr() - lines.as_ptr().addr();
-    let ends_in_crlf = |header: &httparse::Header<'_>| lines[..at(header.name)].ends_with(b"\r\n");
-    let is_strict = lines[..length].ends_with(b"\r\n\r\n") && request.headers.iter().all(ends_in_crlf);
-    if !is_strict || at(method) != 0 || method.len() > MAX_METHOD_BYTES || target.len() > limits.max_target_bytes {
-        return None;
-    }
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    Some((parse_request_line(method, target, version).ok()?, empty + length))
 }
 
 /// What a search for the head's end found.
@@ -254,7 +228,7 @@ fn parse_lines<'b>(lines: &'b [u8], end: usize, limits: &HeadLimits) -> Parsed<'
     };
     let line = parse_request_line(method, target, version)?;
     match split {
-        Ok(httparse::Status::Complete(_)) => assemble(line, request.headers, end),
+        Ok(httparse::Status::Complete(_)) => assemble(line, Lines::add_all(request.headers)?, end),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(error) => Err(refusal(error)),
     }
@@ -286,7 +260,7 @@ fn parse_later_version<'b>(
     let mut fields = [httparse::EMPTY_HEADER; HeadLimits::MOST_FIELDS];
     let fields = &mut fields[..limits.max_fields.min(HeadLimits::MOST_FIELDS)];
     match httparse::parse_headers(headers, fields) {
-        Ok(httparse::Status::Complete((_, fields))) => assemble(line, fields, end),
+        Ok(httparse::Status::Complete((_, fields))) => assemble(line, Lines::add_all(fields)?, end),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(error) => Err(refusal(error)),
     }
@@ -304,10 +278,10 @@ fn refusal(error: httparse::Error) -> HttpError {
 }
 
 /// What the request line says.
-struct RequestLine<'b> {
-    method: Method,
-    target: Target<'b>,
-    version: Version,
+pub(super) struct RequestLine<'b> {
+    pub(super) method: Method,
+    pub(super) target: Target<'b>,
+    pub(super) version: Version,
 }
 
 fn parse_request_line<'b>(method: &str, target: &'b str, version: Version) -> Result<RequestLine<'b>, HttpError> {
@@ -326,26 +300,48 @@ fn parse_request_line<'b>(method: &str, target: &'b str, version: Version) -> Re
     Ok(RequestLine { method, target: parse_target(method, target)?, version })
 }
 
-/// One pass over the header lines, and the checks that need several of them. Inlined, so that the head is made where it is to be.
-#[inline(always)]
-fn assemble<'b>(line: RequestLine<'b>, lines: &[httparse::Header<'b>], end: usize) -> Parsed<'b> {
-    let mut fields: [Option<&'b [u8]>; Field::COUNT] = [None; Field::COUNT];
-    let mut repeated = None;
-    let mut connection = ConnectionOptions::default();
-    for header in lines {
-        let Some(field) = Field::of(header.name.as_bytes()) else { continue };
+/// What the header lines say, sorted.
+#[derive(Default)]
+pub(super) struct Lines<'b> {
+    fields: [Option<&'b [u8]>; Field::COUNT],
+    repeated: Option<Field>,
+    connection: ConnectionOptions,
+}
+
+impl<'b> Lines<'b> {
+    /// Takes one line in.
+    #[inline(always)]
+    pub(super) fn add(&mut self, field: Field, value: &'b [u8]) -> Result<(), HttpError> {
         if field == Field::Connection {
-            connection.add(header.value);
+            self.connection.add(value);
         }
-        let slot = &mut fields[field as usize];
+        let slot = &mut self.fields[field as usize];
         if slot.is_none() {
-            *slot = Some(header.value);
+            *slot = Some(value);
         } else if let Some(error) = second_line(field) {
             return Err(error);
-        } else if !matches!(field, Field::Connection | Field::Accept) && repeated.is_none() {
-            repeated = Some(field);
+        } else if !matches!(field, Field::Connection | Field::Accept) && self.repeated.is_none() {
+            self.repeated = Some(field);
         }
+        Ok(())
     }
+
+    /// Takes in what httparse has split.
+    fn add_all(headers: &[httparse::Header<'b>]) -> Result<Self, HttpError> {
+        let mut lines = Self::default();
+        for header in headers {
+            if let Some(field) = Field::of(header.name.as_bytes()) {
+                lines.add(field, header.value)?;
+            }
+        }
+        Ok(lines)
+    }
+}
+
+/// The checks that need several lines. Inlined, so that the head is made where it is to be.
+#[inline(always)]
+fn assemble<'b>(line: RequestLine<'b>, lines: Lines<'b>, end: usize) -> Parsed<'b> {
+    let Lines { fields, repeated, connection } = lines;
     match fields[Field::Host as usize] {
         Some(host) if !is_host(host) => return Err(HttpError::bad("the Host header is malformed")),
         None if line.version == Version::Http11 => return Err(HttpError::bad("the Host header is missing")),

@@ -10,6 +10,7 @@ mod chunk;
 mod date;
 pub mod fields;
 mod head;
+mod plain;
 mod target;
 
 pub(crate) use answer::header;
@@ -86,8 +87,8 @@ pub enum Expectation {
 pub struct Head<'b> {
     /// The method.
     pub method: Method,
-    /// The path as sent: begins with `/`, still percent-encoded, without the query. `*` for `OPTIONS *`.
-    pub path: &'b str,
+    /// The path as sent, in ASCII: begins with `/`, still percent-encoded, without the query. `*` for `OPTIONS *`.
+    pub path: &'b [u8],
     /// What follows the first `?`, still percent-encoded.
     pub query: Option<&'b str>,
     /// The version.
@@ -106,6 +107,12 @@ pub struct Head<'b> {
 }
 
 impl<'b> Head<'b> {
+    /// The path as text, for those that look at few of them: to make text of bytes takes another pass over them.
+    #[must_use]
+    pub fn path_text(&self) -> &'b str {
+        str::from_utf8(self.path).unwrap_or_default()
+    }
+
     /// The value of a field.
     #[must_use]
     pub fn field(&self, field: Field) -> Option<&'b [u8]> {

@@ -71,7 +71,7 @@ pub fn read_request_head(
         && head.query.is_none()
         && head.expectation == Expectation::None
         && head.keep_alive;
-    let (true, Some(path), BodyFraming::Length(length)) = (is_plain, Path::of(head.path), head.body) else {
+    let (true, Some(path), BodyFraming::Length(length)) = (is_plain, Path::of(head.path_text()), head.body) else {
         return Err(LinkError::StrangeRequest);
     };
     if path != Path::Hello && awaited != Awaited::Message {

@@ -10,6 +10,12 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HttpError> {
     parse_head(bytes, &mut 0, &LIMITS)
 }
 
+/// The same, without the short way that `plain` is.
+fn parse_with_care(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HttpError> {
+    let mut scanned = 0;
+    parse_carefully(&bytes[..bytes.len().min(LIMITS.max_head_bytes)], &mut scanned, &LIMITS)
+}
+
 /// Reads `bytes` as growing input, in steps of `step`; the offset at which it was decided, and how.
 fn parse_growing(bytes: &[u8], step: usize) -> (usize, Result<Option<usize>, HttpError>) {
     let mut scanned = 0;
@@ -86,7 +92,7 @@ fn with_lines(lines: &str) -> Vec<u8> {
 fn request_lines_that_are_served() {
     let head = b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = served(head);
-    assert_eq!((head.method, head.path, head.query), (Method::Get, "/a", Some("b")));
+    assert_eq!((head.method, head.path_text(), head.query), (Method::Get, "/a", Some("b")));
     assert_eq!((head.version, head.body, head.keep_alive), (Version::Http11, BodyFraming::Empty, true));
     // L01
     served(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -96,17 +102,17 @@ fn request_lines_that_are_served() {
     assert_eq!(served(b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n").method, Method::Other);
     // L12
     let head = served(b"GET /x HTTP/1.2\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
-    assert_eq!((head.version, head.path, head.body), (Version::Http11, "/x", BodyFraming::Length(3)));
+    assert_eq!((head.version, head.path_text(), head.body), (Version::Http11, "/x", BodyFraming::Length(3)));
     // L17, L21, L26 to L29, L33
-    assert_eq!(served(b"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n").path, "/x");
-    assert_eq!(served(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path, "*");
+    assert_eq!(served(b"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n").path_text(), "/x");
+    assert_eq!(served(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path_text(), "*");
     for target in ["/%zz", "/%4", "/%", "/%00", "/%0d%0a", "/%252e", "/../x", "/./x", "/v1/%2e%2e/x"] {
-        assert_eq!(served(&get(target)).path, target);
+        assert_eq!(served(&get(target)).path_text(), target);
     }
     assert_eq!(served(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").method, Method::Trace);
     // L31
     let long = format!("/{}", "a".repeat(8_000));
-    assert_eq!(served(&get(&long)).path, long);
+    assert_eq!(served(&get(&long)).path_text(), long);
 }
 
 #[test]
@@ -564,4 +570,39 @@ fn every_delivery_of_a_spoilt_head_comes_to_the_same() {
         served += usize::from(matches!(whole, Ok(Some(_))));
     }
     assert!((1_000..39_000).contains(&served), "{served} were served: the spoilers are too harsh or too soft");
+}
+
+/// What is read in one pass is read just so with care, and whether it is read at all does not depend on that pass.
+#[test]
+fn plain_heads_are_read_as_with_care() {
+    let same = |bytes: &[u8]| {
+        let shown = String::from_utf8_lossy(bytes);
+        let [short, careful] = [parse(bytes), parse_with_care(bytes)].map(|parsed| format!("{parsed:?}"));
+        assert_eq!(short, careful, "{shown:?}");
+        let mut lines = Lines::default();
+        read_plain(bytes, &LIMITS, &mut lines).is_some()
+    };
+    let heads = [
+        &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"POST /api/v1/snapshot/v1:0:abc HTTP/1.1\r\nHost: bbd\r\nX-Customer-ID: shop\r\nContent-Length: 3\r\n\r\nabc",
+        b"PUT /named/a%20b?c=d HTTP/1.1\r\nhost: [::1]:80\r\nUser-Agent: curl/8.0 (x; y)\r\nAccept: */*\r\naccept: a\r\n\r\n",
+        b"DELETE /x HTTP/1.1\r\nConnection: keep-alive, close\r\nHost:a:8\r\nif-match:  \"1.5\"  \r\nIf-Match: *\r\nX-:\r\n\r\n",
+        b"HEAD /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\nBigBunny-Lock-Wait: 1\r\n\r\n",
+    ];
+    for head in heads {
+        assert!(same(head), "it is plain");
+        for at in 0..head.len() {
+            same(&head[..at]);
+            same(&[&head[..at], &head[at + 1..]].concat());
+            same(&[&head[..=at], &head[at..]].concat());
+            for byte in 0..=255 {
+                let mut changed = head.to_vec();
+                changed[at] = byte;
+                same(&changed);
+            }
+        }
+    }
+    let many = |fields: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(fields));
+    assert!(same(many(LIMITS.max_fields - 1).as_bytes()));
+    assert!(!same(many(LIMITS.max_fields).as_bytes()));
 }

@@ -214,7 +214,7 @@ impl Client {
         let Some((head, head_bytes)) = parse_head(input, &mut self.scanned, &HEAD_LIMITS)? else { return Ok(None) };
         // Asked for again once the body has come.
         self.scanned = 0;
-        if Path::of(head.path).is_some() {
+        if Path::of(head.path_text()).is_some() {
             return Ok(Some(Found::Node));
         }
         let body_bytes = match head.body {
@@ -284,7 +284,7 @@ enum Found {
 /// What a request asks, and whether an old answer will do.
 fn question_of(head: &Head<'_>, body: &[u8], token: Option<&Secret>) -> Result<(Question, bool), Answer> {
     let not_found = || Answer::json(404, "{\"Err\":{\"NotFound\":\"no such path; bbd-kv(7) has them all\"}}");
-    let endpoint = Endpoint::of(head.path);
+    let endpoint = Endpoint::of(head.path_text());
     // Without the token nobody learns more than that the node lives.
     if !matches!(endpoint, Some((Endpoint::Healthz, _))) && !is_allowed(head, token) {
         return Err(Answer::json(

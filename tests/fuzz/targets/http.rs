@@ -36,7 +36,8 @@ pub fn http_head(input: &[u8]) {
     let whole = parse_head(input, &mut 0, &LIMITS);
     if let Ok(Some((head, length))) = &whole {
         assert!(*length <= input.len() && *length <= LIMITS.max_head_bytes);
-        assert!(head.path.starts_with('/') || head.path == "*");
+        assert!(head.path.starts_with(b"/") || head.path == b"*");
+        assert_eq!(head.path_text().as_bytes(), head.path);
         KEYRING.with_borrow_mut(|keyring| {
             for door in [Door::Main, Door::Customer("c"), Door::Metrics, Door::Operators] {
                 let prepared = match api::prepare(head, &door, &SETTINGS, keyring) {
