@@ -6,7 +6,9 @@ use std::time::Duration;
 use mio::event::Event;
 
 use super::intake::{Intake, Missing};
-use super::limits::{LINGER_BYTES_MAX, OPERATOR_PATIENCE, OUTPUT_BYTES_MAX, OUTPUT_COMPACT_BYTES};
+use super::limits::{
+    LINGER_BYTES_MAX, OPERATOR_PATIENCE, OUTPUT_BYTES_MAX, OUTPUT_COMPACT_BYTES, UNFINISHED_VISITS_MAX,
+};
 use super::stream::Stream;
 use crate::api::ReplyShape;
 use crate::http::ReplyFrame;
@@ -126,6 +128,8 @@ pub(super) struct Connection {
     pub(super) known_to_node: bool,
     /// It ends by our will while the client may still be sending, so that the answer would be lost without a lingering close.
     pub(super) ends_early: bool,
+    /// How many visits in a row have ended with a part of a request, and without a whole one.
+    pub(super) unfinished_visits: u8,
     /// It is in one of the loop's queues.
     pub(super) queued: bool,
     /// When the loop learnt of what it serves now: what is found in a visit counts as asked when the connection was queued for it.
@@ -164,6 +168,7 @@ impl Connection {
             place,
             known_to_node: false,
             ends_early: false,
+            unfinished_visits: 0,
             queued: false,
             asked_at: now,
             dirty: false,
@@ -216,15 +221,27 @@ impl Connection {
     /// Notes that a request was taken.
     pub(super) fn note_request(&mut self, now: Instant) {
         self.request_since = None;
+        self.unfinished_visits = 0;
         self.idle_since = now;
     }
 
     /// Notes, at the end of a visit, whether part of a request waits for its rest.
     pub(super) fn note_waiting(&mut self, now: Instant) {
         let part_has_come = (!self.input.is_empty() && !self.input.is_fresh()) || self.intake.holds_part();
-        if part_has_come && self.request_since.is_none() {
-            self.request_since = Some(now);
+        if part_has_come {
+            self.unfinished_visits = self.unfinished_visits.saturating_add(1);
+            self.request_since.get_or_insert(now);
         }
+    }
+
+    /// Whether it keeps up, so that it is visited first: it sends whole requests and reads the answers, or is new. Whoever sends a
+    /// request bit by bit, does not read, or is about to end does not; the next whole request, or the last answer read, brings it
+    /// back.
+    pub(super) fn is_prompt(&self) -> bool {
+        self.unfinished_visits < UNFINISHED_VISITS_MAX
+            && self.output.unsent_bytes() == 0
+            && self.stage == Stage::Open
+            && !self.peer_gone
     }
 
     /// Nothing is under way: no part of a request has come, no answer is owed or unsent.

@@ -1,10 +1,9 @@
 //! All connections: their ids, the queues of those that have work, the spare buffers, and the node's way to answer them.
 
-use std::collections::VecDeque;
-
 use slab::Slab;
 
 use super::connection::{Connection, Owed, Place};
+use super::lanes::Lanes;
 use super::limits::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX};
 use super::peer::{Outgoing, log_event};
 use super::stream::Stream;
@@ -34,10 +33,8 @@ pub(super) struct Connections {
     accepted_total: u64,
     /// How many of them count for what, in the order of [`Place`].
     counts: [usize; Place::COUNT],
-    /// Connections that something happened to.
-    woken: VecDeque<ConnectionId>,
-    /// Connections that had work left when their visit was over.
-    backlog: VecDeque<ConnectionId>,
+    /// Those that wait for a visit.
+    pub(super) lanes: Lanes,
     /// Connections that got an answer while another one was served, or no one.
     dirty: Vec<ConnectionId>,
     /// The one that is being visited.
@@ -52,8 +49,7 @@ impl Connections {
             table: Slab::new(),
             accepted_total: 0,
             counts: [0; Place::COUNT],
-            woken: VecDeque::new(),
-            backlog: VecDeque::new(),
+            lanes: Lanes::default(),
             dirty: Vec::new(),
             visited: None,
             spares: Spares::default(),
@@ -125,14 +121,16 @@ impl Connections {
         self.table.iter().map(|(_, connection)| connection)
     }
 
-    /// Has a connection visited: in this turn if there is room.
+    /// Has a connection visited, in the lane that it has earned: in this turn if there is room.
     pub(super) fn wake(&mut self, id: ConnectionId, now: Instant) {
         if let Some(connection) = self.get(id)
             && !connection.queued
         {
             connection.queued = true;
             connection.note_woken(now);
-            self.woken.push_back(id);
+            let is_prompt = connection.is_prompt();
+            let lane = if is_prompt { &mut self.lanes.prompt } else { &mut self.lanes.slow };
+            lane.push_back(id);
         }
     }
 
@@ -143,27 +141,22 @@ impl Connections {
         {
             connection.queued = true;
             connection.note_woken(now);
-            self.backlog.push_back(id);
+            self.lanes.slow.push_back(id);
         }
     }
 
-    /// How many wait in the two queues: woken, backlog.
-    pub(super) fn queue_lengths(&self) -> (usize, usize) {
-        (self.woken.len(), self.backlog.len())
-    }
-
-    /// The next one that something happened to.
-    pub(super) fn next_woken(&mut self) -> Option<ConnectionId> {
-        let id = self.woken.pop_front()?;
+    /// The next one of the prompt lane.
+    pub(super) fn next_prompt(&mut self) -> Option<ConnectionId> {
+        let id = self.lanes.prompt.pop_front()?;
         if let Some(connection) = self.get(id) {
             connection.queued = false;
         }
         Some(id)
     }
 
-    /// The next one that had work left.
-    pub(super) fn next_of_backlog(&mut self) -> Option<ConnectionId> {
-        let id = self.backlog.pop_front()?;
+    /// The next one of the slow lane.
+    pub(super) fn next_slow(&mut self) -> Option<ConnectionId> {
+        let id = self.lanes.slow.pop_front()?;
         if let Some(connection) = self.get(id) {
             connection.queued = false;
         }

@@ -24,15 +24,19 @@ pub(super) const REQUESTS_PER_VISIT_MIN: u32 = 4;
 /// besides, so that connections with one request each cost a multiple of those with many.
 pub(super) const REQUESTS_PER_TURN_MAX: u32 = 512;
 pub(super) const VISITS_TIME_MAX: Duration = Duration::from_millis(1);
-/// A quarter of a turn belongs to connections that have used up a visit before, even while others keep coming.
-pub(super) const REQUESTS_PER_TURN_FOR_BACKLOG: u32 = REQUESTS_PER_TURN_MAX / 4;
-pub(super) const VISITS_TIME_FOR_BACKLOG: Duration = Duration::from_micros(250);
+/// So much of a turn belongs to the slow lane, even while the prompt one never empties. It gets no more time than that even when nobody
+/// else waits: whoever comes meanwhile waits for its end, and another turn costs next to nothing.
+pub(super) const SLOW_REQUESTS_PER_TURN: u32 = REQUESTS_PER_TURN_MAX / 4;
+pub(super) const SLOW_VISITS_TIME_MAX: Duration = Duration::from_micros(200);
+/// A connection is in the slow lane from so many visits on that have not ended a request: a head, a body and the end of its
+/// chunks may come one by one.
+pub(super) const UNFINISHED_VISITS_MAX: u8 = 4;
 /// The clock is read after so many requests of a turn; a visit counts for one at least.
 pub(super) const REQUESTS_PER_CLOCK: u32 = 8;
 /// So much output counts as one more request: an answer of 1 MiB is not as cheap as one of 100 bytes.
 pub(super) const OUTPUT_BYTES_PER_REQUEST: usize = 16 * 1024;
-/// One turn accepts at most so many connections, about 5 µs each.
-pub(super) const ACCEPTS_PER_TURN_MAX: u32 = 64;
+/// One turn accepts at most so many connections, about 5 µs each: no more time than the slow lane has.
+pub(super) const ACCEPTS_PER_TURN_MAX: u32 = 16;
 /// One turn looks at most at so many timers of connections.
 pub(super) const TIMER_STEPS_PER_TURN_MAX: u32 = 256;
 /// One poll reports at most so many events.
@@ -101,7 +105,8 @@ pub(super) const ADDRESSES_KEPT_TIME: Duration = Duration::from_secs(10);
 pub(super) const ADDRESSES_MAX: usize = 8;
 
 const _: () = {
-    assert!(REQUESTS_PER_VISIT_MAX + REQUESTS_PER_TURN_FOR_BACKLOG <= REQUESTS_PER_TURN_MAX);
+    assert!(REQUESTS_PER_VISIT_MAX + SLOW_REQUESTS_PER_TURN <= REQUESTS_PER_TURN_MAX);
+    assert!(SLOW_VISITS_TIME_MAX.as_micros() < VISITS_TIME_MAX.as_micros());
     assert!(REQUESTS_PER_VISIT_MIN <= REQUESTS_PER_VISIT_MAX);
     assert!(SPARE_BUFFER_BYTES_MAX >= READ_BYTES_MAX && SPARE_BUFFER_BYTES_MAX >= OUTPUT_BYTES_MAX);
     assert!(OUTPUT_COMPACT_BYTES < OUTPUT_BYTES_MAX);

@@ -8,9 +8,10 @@
 //! 1. the clocks are read, and events become marks: who may be read, written, accepted;
 //! 2. signals: stop, reload;
 //! 3. the other node, if there is one, is heard, and whoever dials this one (`peer`): before clients and before timers;
-//! 4. connections with marks are visited, those first that something happened to, then those that had work left over. A
-//!    visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines a thousand requests waits for
-//!    himself, nobody else does. While the other node is too far behind, none is visited (`Node::clients_wait_until`);
+//! 4. connections with marks are visited, those first that keep up, then, for a short part of the turn, those that do not and those
+//!    that had work left over (`lanes`). A visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines
+//!    a thousand requests waits for himself, nobody else does. While the other node is too far behind, none is visited
+//!    (`Node::clients_wait_until`);
 //! 5. clients who wait at a listener come in, `limits::ACCEPTS_PER_TURN_MAX` at most, after those who left have made room;
 //! 6. the node's timers, if one is due, and everything has been heard that the other node had said by then: expiries, locks, long
 //!    jobs, as many as the node allows itself in one call;
@@ -33,6 +34,7 @@ mod connection;
 mod connections;
 mod entropy;
 pub mod intake;
+mod lanes;
 mod limits;
 mod listener;
 pub mod map;
@@ -64,9 +66,8 @@ use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, METRICS_CONNECTIONS_MAX,
-    OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, REQUESTS_PER_CLOCK,
-    REQUESTS_PER_TURN_FOR_BACKLOG, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLEEP_MAX,
-    TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX, VISITS_TIME_FOR_BACKLOG, VISITS_TIME_MAX,
+    OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, SLEEP_MAX, TARGET_BYTES_MAX,
+    TIMER_STEPS_PER_TURN_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
@@ -398,7 +399,7 @@ impl Server {
     /// How long nothing is to be done.
     fn sleep_time(&self) -> Duration {
         let clients_wait = self.node.clients_wait_until(self.turn_ended);
-        let has_visits = clients_wait.is_none() && self.connections.queue_lengths() != (0, 0);
+        let has_visits = clients_wait.is_none() && !self.connections.lanes.is_empty();
         let accept_now = self.accept_paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready);
         let peer_now = self.peer.as_ref().is_some_and(PeerSockets::has_work);
         if accept_now || peer_now || has_visits {
@@ -562,69 +563,6 @@ impl Server {
             }
         });
         self.reserve = reserve;
-    }
-
-    /// Visits connections with work, for the length of a turn: at least one of those woken and one of the backlog; none while the
-    /// other node is to come on first. Says what time it is then.
-    fn visit_connections(&mut self, now: Now) -> Now {
-        let (woken, backlog) = self.connections.queue_lengths();
-        let waiting = u32::try_from(woken + backlog).unwrap_or(u32::MAX);
-        if waiting == 0 || self.node.clients_wait_until(now.monotonic).is_some() {
-            return now;
-        }
-        let quota = (REQUESTS_PER_TURN_MAX / waiting).clamp(REQUESTS_PER_VISIT_MIN, REQUESTS_PER_VISIT_MAX);
-        let mut visits = Visits { began: now.monotonic, now, left: REQUESTS_PER_TURN_MAX, untimed: 0 };
-        let (kept, kept_time) =
-            if backlog > 0 { (REQUESTS_PER_TURN_FOR_BACKLOG, VISITS_TIME_FOR_BACKLOG) } else { (0, Duration::ZERO) };
-        for _ in 0..woken {
-            let Some(id) = self.connections.next_woken() else { break };
-            let served = self.visit(visits.now, id, quota);
-            if visits.count(served) {
-                self.requests.note_time(visits.now.monotonic);
-            }
-            if visits.left <= kept || visits.time() >= VISITS_TIME_MAX - kept_time {
-                break;
-            }
-        }
-        for _ in 0..backlog {
-            let Some(id) = self.connections.next_of_backlog() else { break };
-            let served = self.visit(visits.now, id, quota);
-            if visits.count(served) {
-                self.requests.note_time(visits.now.monotonic);
-            }
-            if visits.left == 0 || visits.time() >= VISITS_TIME_MAX {
-                break;
-            }
-        }
-        visits.now
-    }
-}
-
-/// What a turn's visits have used up.
-struct Visits {
-    began: Instant,
-    now: Now,
-    /// Requests that may still be served.
-    left: u32,
-    /// Requests that were served since the clock was read.
-    untimed: u32,
-}
-
-impl Visits {
-    /// Counts the requests of a visit, and reads the clock every few of them. Says whether it did.
-    fn count(&mut self, requests: u32) -> bool {
-        self.left = self.left.saturating_sub(requests);
-        self.untimed += requests;
-        let reads_clock = self.untimed >= REQUESTS_PER_CLOCK;
-        if reads_clock {
-            self.untimed = 0;
-            self.now.monotonic = clock::monotonic();
-        }
-        reads_clock
-    }
-
-    fn time(&self) -> Duration {
-        self.now.monotonic.since(self.began)
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::support::{Answer, Connection, Daemon, TempDir};
 
@@ -386,6 +386,67 @@ fn slow_clients_do_not_slow_others() {
     times.sort();
     let median = times[times.len() / 2];
     assert!(median < Duration::from_millis(5), "median {median:?}, worst {:?}", times.last());
+}
+
+/// Connections that have each sent the most of an increment of the same counter, a few bytes at a time.
+fn bit_by_bit(daemon: &Daemon, count: usize, increment: &[u8]) -> Vec<Connection> {
+    let mut connections: Vec<Connection> = (0..count).map(|_| daemon.connect()).collect();
+    for piece in increment[..40].chunks(4) {
+        for connection in &mut connections {
+            connection.send(piece);
+        }
+        // Each piece is read by itself.
+        sleep(Duration::from_millis(5));
+        assert_eq!(daemon.ask(HEALTHZ).status, 200);
+    }
+    connections
+}
+
+/// Which increment of the counter was this connection's: its place in the order in which the daemon served them.
+fn place(connection: &mut Connection) -> usize {
+    let answer = answer(connection);
+    let text = String::from_utf8(answer.body).unwrap();
+    let value = text.split_once("\"value\":").and_then(|(_, rest)| rest.split([',', '}']).next());
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no value in {text}"))
+}
+
+#[test]
+fn who_keeps_up_is_served_before_those_who_do_not() {
+    let daemon = Daemon::start(&["--rate-limit=0"]);
+    let increment = request("POST", "/api/v1/named/n/increment", "", "{\"delta\":1}");
+    let mut slow = bit_by_bit(&daemon, 200, &increment);
+    let mut prompt = daemon.connect();
+    prompt.send(HEALTHZ);
+    assert_eq!(answer(&mut prompt).status, 200);
+    daemon.freeze();
+    for connection in &mut slow {
+        connection.send(&increment[40..]);
+    }
+    prompt.send(&increment);
+    daemon.signal(Signal::CONT);
+    assert_eq!(place(&mut prompt), 1, "200 others were there before it");
+    let mut places: Vec<usize> = slow.iter_mut().map(place).collect();
+    places.sort_unstable();
+    assert!(places.iter().copied().eq(2..=201), "everybody else is served all the same");
+}
+
+#[test]
+fn nobody_waits_for_ever_behind_those_who_keep_up() {
+    // So many requests a turn serves of the prompt lane while the slow one waits.
+    const PROMPT_IN_A_TURN: usize = 512 - 128;
+    let daemon = Daemon::start(&["--rate-limit=0"]);
+    let increment = request("POST", "/api/v1/named/n/increment", "", "{\"delta\":1}");
+    let mut slow = bit_by_bit(&daemon, 1, &increment);
+    let mut prompt: Vec<Connection> = (0..900).map(|_| daemon.connect()).collect();
+    daemon.freeze();
+    for connection in &mut prompt {
+        connection.send(&increment);
+    }
+    slow[0].send(&increment[40..]);
+    daemon.signal(Signal::CONT);
+    let at = place(&mut slow[0]);
+    assert!(at <= PROMPT_IN_A_TURN + 1, "it was served as number {at}");
+    assert!(prompt.iter_mut().map(place).max() == Some(901));
 }
 
 #[test]

@@ -70,6 +70,37 @@ fn what_was_not_looked_at_is_not_late() {
 }
 
 #[test]
+fn who_keeps_up_is_known() {
+    let (mut connection, _other) = connection();
+    assert!(connection.is_prompt(), "whoever is new has the benefit of the doubt");
+    // A head, a body and the end of its chunks may come one by one, but not a byte at a time.
+    for visit in 1..=UNFINISHED_VISITS_MAX {
+        assert!(connection.is_prompt(), "visit {visit}");
+        connection.input.append(b"G", Vec::new);
+        connection.input.set_fresh(false);
+        connection.note_waiting(at(1001));
+    }
+    assert!(!connection.is_prompt());
+    connection.unfinished_visits = u8::MAX;
+    connection.note_waiting(at(1001));
+    assert!(!connection.is_prompt(), "however long it goes on");
+    // A request that came whole after all brings it back, once its answer is read.
+    connection.input.clear();
+    connection.note_request(at(1002));
+    connection.note_waiting(at(1002));
+    assert!(connection.is_prompt());
+    answer(&mut connection, 100, at(1003));
+    assert!(!connection.is_prompt(), "unread answers");
+    let _ = connection.output.note_sent(100);
+    assert!(connection.is_prompt());
+    connection.peer_gone = true;
+    assert!(!connection.is_prompt(), "nobody waits for its end");
+    connection.peer_gone = false;
+    connection.close_when_sent();
+    assert!(!connection.is_prompt(), "it only ends");
+}
+
+#[test]
 fn at_the_place_for_operators_patience_is_short() {
     let (mut connection, _other) = connection();
     let times = HttpTimes {
