@@ -4,8 +4,9 @@ use super::coverage::Met;
 use super::host::{Body, Heard, Said, digest};
 use super::ledger::{Done, Wrong};
 use super::net::MS;
+use super::profile::MANY_NAMES;
 use super::world::{BACKLOG_SLACK_BYTES, Event, HEALED_MS, LAST_ANSWERS_MS, World};
-use bigbunny::node::{EntryImage, Event as Told, Node, NodeStatus, Role};
+use bigbunny::node::{EntryImage, Event as Told, Limits, Node, NodeStatus, Role};
 use bigbunny::time::Instant;
 use std::time::Duration;
 
@@ -127,12 +128,12 @@ impl World {
 
     /// What was answered took a token, of which there are only so many.
     pub(crate) fn check_rate(&mut self, place: usize, id: u64) -> Result<(), Wrong> {
-        let (rate, burst) = (self.profile.rate_per_second, self.profile.burst);
+        let Limits { rate_limit_per_second: rate, burst_size: burst, .. } = self.hosts[place].limits;
         if rate == 0 {
             return Ok(());
         }
         self.coverage.met(Met::RateChecked);
-        let customer = self.asks[&id].customer();
+        let customer = self.asks[&id].customer;
         let host = &mut self.hosts[place];
         let now = host.clock.read(self.now).monotonic;
         let token = Duration::from_secs(1) / rate;
@@ -226,6 +227,9 @@ impl World {
         let node = host.node.as_ref().expect("it lives");
         let moved = before.changes != after.changes || before.role != after.role;
         let entries = (after.stores + after.tombstones) as usize;
+        if after.names >= MANY_NAMES {
+            self.coverage.met(Met::ManyNames);
+        }
         let by_chance = self.fault_rng.one_in(64 + 2 * entries as u64);
         if after.role != Role::Joining {
             (host.knows_of_data, host.knows_from) = (false, 0);
@@ -342,7 +346,7 @@ impl World {
         primary.check_invariants();
         secondary.check_invariants();
         self.check_deadlines(there, &theirs, here, &ours)?;
-        let (counters, registers) = super::clients::read_image(&theirs)?;
+        let (counters, registers) = super::asks::read_image(&theirs)?;
         let branch = self.hosts[there].branch.expect("a primary has a branch");
         let lost = self.ledger.check_end(branch, &counters, &registers)?;
         self.coverage.met_often(Met::ExecutedAndLost, lost);

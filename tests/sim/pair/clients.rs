@@ -1,17 +1,15 @@
 //! The clients of both nodes: what they ask, what they make of the answers, and what they try again.
 
+use super::asks::{Act, Ask, Asker, CUSTOMERS, State, body_of, name_of, read_body};
 use super::coverage::Met;
 use super::host::{Arrival, Body, Heard};
 use super::ledger::{Deed, Done, Op, Place, Wrong};
 use super::net::{MS, US};
+use super::profile::TEN_YEARS_MS;
 use super::world::{Event, World};
-use bigbunny::node::request::{
-    Condition, ConnectionId, Content, Counter, CounterToMake, Idempotency, LockId, Operation, Request, Target,
-};
+use bigbunny::node::Role;
+use bigbunny::node::request::LockId;
 use bigbunny::node::response::Refusal;
-use bigbunny::node::{EntryImage, Role};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// Kinds of deeds a run draws the weights of: see [`World::new_deed`].
 pub(crate) const DEEDS: usize = 8;
@@ -26,147 +24,6 @@ const UNAVAILABLE_PAUSE_MS: u64 = 300;
 /// What a primary takes for a forwarded request beside its wait, and a little more.
 const FORWARD_MS: u64 = 6_500;
 
-const CUSTOMERS: [&str; 2] = ["shop", "other"];
-
-/// What is asked.
-#[derive(Clone, Debug)]
-pub(crate) enum Act {
-    Put { name: String, body: Vec<u8>, ttl_ms: Option<u64>, wait_ms: u64 },
-    Create { body: Vec<u8> },
-    Read { name: String },
-    Delete { name: String },
-    Increment { name: String },
-    Begin { name: String, wait_ms: u64, hold_ms: u64 },
-    Complete { name: String, lock: LockId, body: Vec<u8> },
-    Cancel { name: String, lock: LockId },
-    Touch { name: String, ttl_ms: u64 },
-    Rename { name: String, to: String },
-    DeletePrefix { prefix: String },
-    DeleteMany { names: Vec<String> },
-    ReadMany { names: Vec<String> },
-    List,
-}
-
-/// Where an ask is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Waits,
-    Answered,
-    /// Its connection has ended, or the process that had it.
-    Gone,
-}
-
-/// One request of one client, on a connection of its own.
-#[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    pub(crate) id: u64,
-    client: usize,
-    host: usize,
-    life: u64,
-    customer: usize,
-    pub(crate) act: Act,
-    place: Option<Place>,
-    op: Option<usize>,
-    durable: bool,
-    from_primary: bool,
-    key: Option<String>,
-    state: State,
-    sent_at: u64,
-    wait_ms: u64,
-    /// It was answered somewhere, and that place.
-    done_in: Option<usize>,
-}
-
-impl Ask {
-    pub(crate) fn is_change(&self) -> bool {
-        !matches!(self.act, Act::Read { .. } | Act::ReadMany { .. } | Act::List)
-    }
-
-    pub(crate) fn customer(&self) -> usize {
-        self.customer
-    }
-
-    /// For what is about a lock: how long it is to be held, or nothing more.
-    pub(crate) fn lock_hold_ms(&self) -> Option<u64> {
-        match &self.act {
-            Act::Begin { hold_ms, .. } => Some(*hold_ms),
-            Act::Complete { .. } | Act::Cancel { .. } => Some(0),
-            Act::Put { .. }
-            | Act::Create { .. }
-            | Act::Read { .. }
-            | Act::Delete { .. }
-            | Act::Increment { .. }
-            | Act::Touch { .. }
-            | Act::Rename { .. }
-            | Act::DeletePrefix { .. }
-            | Act::DeleteMany { .. }
-            | Act::ReadMany { .. }
-            | Act::List => None,
-        }
-    }
-
-    /// For people: what is asked, without the filling of its body.
-    pub(crate) fn story(&self) -> String {
-        let mut act = self.act.clone();
-        if let Act::Put { body, .. } | Act::Create { body } | Act::Complete { body, .. } = &mut act {
-            body.truncate(12);
-        }
-        let key = self.key.as_deref().unwrap_or("no key");
-        format!("{act:?} under {key}{}", if self.durable { ", durable" } else { "" })
-    }
-
-    pub(crate) fn operation(&self) -> Operation<'_> {
-        let name = |name: &'_ String| Cow::Owned(name.clone());
-        let target = |name: &'_ String| Target::Name(Cow::Owned(name.clone()));
-        match &self.act {
-            Act::Put { name: at, body, ttl_ms, wait_ms } => {
-                Operation::Put { name: name(at), content: Content::Blob(body), ttl_ms: *ttl_ms, wait_ms: *wait_ms }
-            }
-            Act::Create { body } => Operation::Create { content: Content::Blob(body), ttl_ms: None },
-            Act::Read { name } => Operation::Read { target: target(name), touch: None },
-            Act::Delete { name } => Operation::Delete { target: target(name) },
-            Act::Increment { name } => Operation::Increment {
-                target: target(name),
-                delta: 1,
-                reject_at_bound: false,
-                make: Some(CounterToMake { counter: Counter { value: 0, min: None, max: None }, ttl_ms: None }),
-                ttl_ms: None,
-            },
-            Act::Begin { name, wait_ms, hold_ms } => Operation::BeginModify {
-                target: target(name),
-                wait_ms: *wait_ms,
-                hold_ms: Some(*hold_ms),
-                connection_scope: false,
-                renew: None,
-                create_if_missing: true,
-                ttl_ms: None,
-            },
-            Act::Complete { name, lock, body } => {
-                Operation::CompleteModify { target: target(name), lock: *lock, body, ttl_ms: None }
-            }
-            Act::Cancel { name, lock } => Operation::CancelModify { target: target(name), lock: *lock },
-            Act::Touch { name, ttl_ms } => Operation::Touch { target: target(name), ttl_ms: *ttl_ms },
-            Act::Rename { name: from, to } => Operation::Rename { name: name(from), to: name(to) },
-            Act::DeletePrefix { prefix } => Operation::DeletePrefix { prefix: name(prefix) },
-            Act::DeleteMany { names } => Operation::DeleteMany { names: names.iter().map(name).collect() },
-            Act::ReadMany { names } => Operation::ReadMany { names: names.iter().map(name).collect() },
-            Act::List => Operation::List { prefix: Cow::Borrowed(""), after: None, limit: 100 },
-        }
-    }
-
-    pub(crate) fn request<'a>(&'a self, operation: Operation<'a>) -> Request<'a> {
-        Request {
-            connection: ConnectionId(self.id),
-            customer: CUSTOMERS[self.customer],
-            condition: Condition::default(),
-            durable: self.durable,
-            from_primary: self.from_primary,
-            idempotency: self.key.as_deref().map(|key| Idempotency { key, fingerprint: [7; 16] }),
-            operation,
-        }
-    }
-}
-
 /// A client: one thing at a time.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -177,47 +34,6 @@ pub(crate) struct Client {
     retry: Option<(Ask, u64)>,
     held: Option<(Place, LockId)>,
     pub(crate) rests: bool,
-}
-
-fn name_of(place: Place) -> String {
-    format!("{}{}", char::from(place.1), place.2)
-}
-
-/// The bytes that say whose value it is.
-fn body_of(place: Place, value: u64, more: u64) -> Vec<u8> {
-    let mut body = vec![place.0 as u8, place.1, place.2 as u8, 0];
-    body.extend_from_slice(&value.to_le_bytes());
-    body.resize(12 + more as usize, 0x5a);
-    body
-}
-
-/// Whose value it is; nothing of an empty body.
-fn read_body(body: &[u8]) -> Option<(Place, u64)> {
-    let value = u64::from_le_bytes(body.get(4..12)?.try_into().expect("eight bytes"));
-    Some(((usize::from(body[0]), body[1], u64::from(body[2])), value))
-}
-
-/// Counters and registers as they are in the end.
-#[allow(clippy::type_complexity, reason = "two maps by place")]
-pub(crate) fn read_image(image: &[EntryImage<'_>]) -> Result<(BTreeMap<Place, i64>, BTreeMap<Place, u64>), Wrong> {
-    let (mut counters, mut registers) = (BTreeMap::new(), BTreeMap::new());
-    for entry in image {
-        let Some(name) = entry.name else { continue };
-        let Some(customer) = CUSTOMERS.iter().position(|customer| *customer == entry.customer) else {
-            return Err(format!("customers-apart: a store of {}", entry.customer));
-        };
-        let place = (customer, name.as_bytes()[0], name[1..].parse().unwrap_or(0));
-        if let Some(counter) = entry.counter {
-            counters.insert(place, counter.value);
-        }
-        if let Some((of, value)) = entry.blob.and_then(read_body) {
-            if of != place && matches!(place.1, b'r' | b'l' | b't') {
-                return Err(format!("customers-apart: {place:?} holds a value of {of:?}"));
-            }
-            registers.insert(place, value);
-        }
-    }
-    Ok((counters, registers))
 }
 
 impl World {
@@ -264,15 +80,22 @@ impl World {
     }
 
     /// A client sends a request; it has its own connection.
-    fn asks(&mut self, number: usize, mut ask: Ask) -> Result<(), Wrong> {
-        ask.id = self.next_ask;
+    fn asks(&mut self, number: usize, ask: Ask) -> Result<(), Wrong> {
+        let host = self.clients[number].host;
+        let id = self.connects(host, Ask { asker: Asker::Client(number), ..ask });
+        self.clients[number].asks = Some(id);
+        if self.client_rng.chance(self.profile.impatience) {
+            let (low, high) = self.profile.patience_ms;
+            let at = self.now + self.client_rng.log_between(low, high) * MS;
+            self.schedule(at, Event::ClientGivesUp { client: number, ask: id });
+        }
+        self.give(host, Arrival::Request(id))
+    }
+
+    /// A request has its number and its host, and is about to come to it.
+    pub(crate) fn connects(&mut self, host: usize, ask: Ask) -> u64 {
+        let id = self.next_ask;
         self.next_ask += 1;
-        ask.client = number;
-        ask.host = self.clients[number].host;
-        ask.life = self.hosts[ask.host].life;
-        ask.state = State::Waits;
-        ask.sent_at = self.now;
-        ask.done_in = None;
         if let Some(op) = ask.op {
             let op = &mut self.ledger.ops[op];
             op.attempts += 1;
@@ -285,18 +108,13 @@ impl World {
             }
         }
         self.coverage.asks += 1;
-        let (id, host) = (ask.id, ask.host);
-        self.clients[number].asks = Some(id);
+        let life = self.hosts[host].life;
+        let ask = Ask { id, host, life, state: State::Waits, sent_at: self.now, done_in: None, ..ask };
         self.asks.insert(id, ask);
-        if self.client_rng.chance(self.profile.impatience) {
-            let (low, high) = self.profile.patience_ms;
-            let at = self.now + self.client_rng.log_between(low, high) * MS;
-            self.schedule(at, Event::ClientGivesUp { client: number, ask: id });
-        }
-        self.give(host, Arrival::Request(id))
+        id
     }
 
-    fn op(&mut self, place: Place, deed: Deed) -> usize {
+    pub(crate) fn op(&mut self, place: Place, deed: Deed) -> usize {
         let op = self.ledger.ops.len();
         self.ledger.ops.push(Op { place, deed, done: Vec::new(), unknown: false, attempts: 0 });
         if let Deed::Write(Some(value)) = deed {
@@ -307,23 +125,30 @@ impl World {
 
     fn new_deed(&mut self, number: usize) -> Ask {
         let customer = self.clients[number].customer;
-        let mut ask = Ask {
-            id: 0,
-            client: number,
-            host: 0,
-            life: 0,
-            customer,
-            act: Act::List,
-            place: None,
-            op: None,
-            durable: self.client_rng.chance(self.profile.durable),
-            from_primary: self.client_rng.one_in(3),
-            key: None,
-            state: State::Waits,
-            sent_at: 0,
-            wait_ms: 0,
-            done_in: None,
-        };
+        let asker = Asker::Client(number);
+        let Some((place, lock)) = self.clients[number].held.take() else { return self.deed(asker, customer) };
+        let (value, name) = (self.next_ask, name_of(place));
+        let (low, high) = self.profile.blob_bytes;
+        let more = self.client_rng.between(low, high);
+        let mut ask = Ask::new(asker, customer, Act::List);
+        ask.place = Some(place);
+        ask.from_primary = self.client_rng.one_in(3);
+        match self.client_rng.below(8) {
+            0 => ask.act = Act::Cancel { name, lock },
+            1 => ask.act = Act::Read { name },
+            _ => {
+                ask.op = Some(self.op(place, Deed::Write(Some(value))));
+                ask.act = Act::Complete { name, lock, body: body_of(place, value, more) };
+            }
+        }
+        ask
+    }
+
+    /// Something that anybody may want who holds nothing.
+    pub(crate) fn deed(&mut self, asker: Asker, customer: usize) -> Ask {
+        let mut ask = Ask::new(asker, customer, Act::List);
+        ask.durable = self.client_rng.chance(self.profile.durable);
+        ask.from_primary = self.client_rng.one_in(3);
         let value = self.next_ask;
         let more = {
             let (low, high) = self.profile.blob_bytes;
@@ -331,25 +156,17 @@ impl World {
         };
         let (low, high) = self.profile.wait_ms;
         let wait_ms = if self.client_rng.one_in(2) { self.client_rng.log_between(low, high) } else { 0 };
-        if let Some((place, lock)) = self.clients[number].held.take() {
-            ask.durable = false;
-            ask.place = Some(place);
-            let name = name_of(place);
-            match self.client_rng.below(8) {
-                0 => ask.act = Act::Cancel { name, lock },
-                1 => ask.act = Act::Read { name },
-                _ => {
-                    ask.op = Some(self.op(place, Deed::Write(Some(value))));
-                    ask.act = Act::Complete { name, lock, body: body_of(place, value, more) };
-                }
-            }
-            return ask;
-        }
         if self.profile.deeds.iter().all(|weight| *weight == 0) {
             return ask;
         }
         let kind = self.client_rng.weighted(&self.profile.deeds);
-        let index = self.client_rng.below(self.profile.names);
+        let index = match self.storm.filter(|(_, until)| *until > self.now) {
+            Some((index, _)) => {
+                self.coverage.met(Met::StormedStore);
+                index
+            }
+            None => self.client_rng.below(self.profile.names),
+        };
         let place = |class: u8| (customer, class, index);
         match kind {
             0 => {
@@ -381,13 +198,12 @@ impl World {
                 ask.place = Some(place);
                 let (low, high) = self.profile.hold_ms;
                 let hold_ms = self.client_rng.log_between(low, high);
-                ask.act = Act::Begin { name: name_of(place), wait_ms, hold_ms };
+                ask.act = Act::Begin { name: name_of(place), wait_ms, hold_ms, connection_scope: false };
             }
             5 => {
                 let place = place(b't');
                 ask.place = Some(place);
-                let (low, high) = self.profile.ttl_ms;
-                let ttl_ms = self.client_rng.log_between(low, high);
+                let ttl_ms = self.draw_ttl_ms();
                 ask.op = Some(self.op(place, Deed::Write(Some(value))));
                 self.ledger.times.insert(value, (u64::MAX, ttl_ms * MS));
                 let body = body_of(place, value, more);
@@ -408,18 +224,21 @@ impl World {
         ask
     }
 
+    fn draw_ttl_ms(&mut self) -> u64 {
+        let (low, high) = self.profile.ttl_ms;
+        let drawn = self.client_rng.log_between(low, high);
+        self.profile.ttl_exact_ms.filter(|_| self.client_rng.one_in(2)).unwrap_or(drawn)
+    }
+
     /// Deeds that only the comparison of the two nodes judges.
     fn wild(&mut self, place: Place, value: u64, more: u64) -> Act {
+        let ttl_ms = self.draw_ttl_ms();
         let rng = &mut self.client_rng;
         let name = name_of(place);
         let mut other = || name_of((place.0, place.1, rng.below(self.profile.names)));
         let (to, third) = (other(), other());
         match self.client_rng.below(10) {
-            0..=2 => {
-                let (low, high) = self.profile.ttl_ms;
-                let ttl_ms = Some(self.client_rng.log_between(low, high));
-                Act::Put { name, body: body_of(place, value, more), ttl_ms, wait_ms: 0 }
-            }
+            0..=2 => Act::Put { name, body: body_of(place, value, more), ttl_ms: Some(ttl_ms), wait_ms: 0 },
             3 => Act::Rename { name, to },
             4 => Act::Touch { name, ttl_ms: self.client_rng.log_between(1, 100_000) },
             5 => Act::DeletePrefix { prefix: "w".to_owned() },
@@ -457,6 +276,7 @@ impl World {
     }
 
     pub(crate) fn clients_of_the_dead(&mut self, host: usize, life: u64) {
+        self.visits_of_the_dead(host, life);
         for number in 0..self.clients.len() {
             let Some(id) = self.clients[number].asks else { continue };
             let ask = &self.asks[&id];
@@ -491,7 +311,10 @@ impl World {
                 *at = done.at;
             }
         }
-        let Some(place) = ask.place else { return Ok(()) };
+        let Some(place) = ask.place else {
+            let ask = ask.clone();
+            return self.check_resurrection(&ask, heard, done);
+        };
         if self.profile.replicate_all {
             // Answers come later than the deeds, and in another order.
             return Ok(());
@@ -539,9 +362,12 @@ impl World {
         }
         let ask = ask.clone();
         self.tell(|_| format!("{host} answers {id}: {:?}", heard.result.as_ref().err()));
-        let number = ask.client;
         self.meets(&ask, &heard);
         self.check_answer(host, &ask, &heard)?;
+        let number = match ask.asker {
+            Asker::Client(number) => number,
+            Asker::Visit(visit) => return self.visit_is_answered(visit, &ask, &heard),
+        };
         let is_unknown = matches!(
             heard.result,
             Err(Refusal::LeaderChanged | Refusal::NotReplicated { applied: true } | Refusal::IdempotencyInProgress)
@@ -575,6 +401,13 @@ impl World {
     }
 
     fn meets(&mut self, ask: &Ask, heard: &Heard) {
+        if let (Act::Put { ttl_ms: Some(ttl_ms), .. }, Ok(_)) = (&ask.act, &heard.result) {
+            match *ttl_ms {
+                1000 => self.coverage.met(Met::TtlOfASecond),
+                TEN_YEARS_MS => self.coverage.met(Met::TtlOfTenYears),
+                _ => {}
+            }
+        }
         let is_local = self.hosts[ask.host].node.as_ref().is_some_and(|node| node.role() != Role::Primary);
         let met = match &heard.result {
             Err(Refusal::LockStateUnknown { .. }) => Met::LockWindowHit,
@@ -611,7 +444,7 @@ impl World {
             }
             Role::Primary | Role::Secondary => {}
         }
-        if let Body::StoreId { customer } = body
+        if let Body::StoreId { customer, .. } = body
             && customer != CUSTOMERS[ask.customer]
         {
             return Err(format!("customers-apart: {ask:?} got a store of {customer}"));
@@ -652,6 +485,8 @@ impl World {
                 self.acts_later(number);
             }
         }
+        self.visits.clear();
+        self.storm = None;
         self.asks.retain(|_, ask| ask.state == State::Waits);
         for ask in self.asks.values_mut() {
             ask.op = None;

@@ -26,6 +26,9 @@ met! {
     LeaderChanged, Unavailable, ReadFromSecondary, ReadFromPrimary, RetriedAfterUnknown, RetriedOnOtherNode, RetryAnswered,
     ForwardAnswered, ClientGaveUp, ExecutedAndLost, PrefixCompared,
     TtlChecked, ExpiredRefused, Tombstoned, Renamed, ConvergedAfterFault, SafeRefused, RateLimited,
+    NewLimits, NewKeys, IdOfOtherKey, Pipeline, PipelineOfHundreds, NeverRead, LeftInMidBody, HeldAndVanished, StormedStore,
+    ManyNames, MadeAndDeleted, TtlOfASecond, TtlOfTenYears,
+    PromoteAtPrimary, PromoteAtJoining, PromoteTwice, HandoverUnderLoad, HeldForHandover,
     RateChecked, MemoryRefused, TombstonesRefused, LockEndChecked,
 }
 

@@ -91,6 +91,7 @@ impl World {
                 self.coverage.met(if force { Met::Force } else { Met::Promote });
                 let id = self.next_ask;
                 self.next_ask += 1;
+                self.note_moment(place);
                 let host = &mut self.hosts[place];
                 // Who makes one primary that has a part of a snapshot has a part of everything: no history says which.
                 let is_partial = |node: &Node| node.role() == Role::Joining && node.status().stores > 0;
@@ -106,6 +107,8 @@ impl World {
                 // Back by no more than an hour in all.
                 clock.wall_steps_ms = (clock.wall_steps_ms + step_ms).clamp(-3_600_000, 3_600_000);
             }
+            Fault::NewLimits => self.changes_limits(place),
+            Fault::NewKeys => self.changes_keys(place),
             Fault::GracefulStop => {
                 let host = &mut self.hosts[place];
                 let now = host.clock.read(self.now);
@@ -161,6 +164,7 @@ impl World {
         self.asks_max = self.coverage.asks + ASKS_IN_CALM_MAX;
         self.tell(|_| "the calm begins".to_owned());
         self.schedule(self.now, Event::Fault);
+        self.schedule(self.now, Event::VisitorComes);
         self.schedule(CALM_UNTIL_MS * MS, Event::Heals);
         self.clients_begin_anew();
     }

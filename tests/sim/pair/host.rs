@@ -1,10 +1,11 @@
 //! One machine of the pair: its clock, its process, what waits for it, and what the node said in one turn.
 
 use crate::rng::Rng;
-use bigbunny::node::request::{LockId, RequestId};
+use bigbunny::node::request::{LockId, RequestId, StoreKey};
 use bigbunny::node::response::{Answer, Refusal, Response};
-use bigbunny::node::{EntryImage, Event, Node, Outbox, PeerMisbehaved, Role};
+use bigbunny::node::{EntryImage, Event, Limits, Node, Outbox, PeerMisbehaved, Role};
 use bigbunny::peer::message::{Message, write_message};
+use bigbunny::store_id::KeyRing;
 use bigbunny::time::{Instant, Now, WallTime};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -69,7 +70,7 @@ pub(crate) struct Heard {
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Done,
-    StoreId { customer: String },
+    StoreId { customer: String, key: StoreKey },
     Blob(Vec<u8>),
     Locked { lock: LockId, body: Vec<u8> },
     Other,
@@ -80,7 +81,9 @@ impl From<&Response<'_>> for Heard {
         let result = match &response.result {
             Err(refusal) => Err(*refusal),
             Ok(Answer::Done) => Ok(Body::Done),
-            Ok(Answer::StoreId { customer, .. }) => Ok(Body::StoreId { customer: (*customer).to_owned() }),
+            Ok(Answer::StoreId { customer, key, .. }) => {
+                Ok(Body::StoreId { customer: (*customer).to_owned(), key: *key })
+            }
             Ok(Answer::Blob(bytes)) => Ok(Body::Blob(bytes.to_vec())),
             Ok(Answer::Locked { lock, body, .. }) => Ok(Body::Locked { lock: *lock, body: body.to_vec() }),
             Ok(
@@ -177,6 +180,9 @@ pub(crate) struct Host {
     pub(crate) heartbeat_at: Option<Instant>,
     /// By its own clock: until when each customer's bucket is not full, as far as its answers tell.
     pub(crate) buckets: BTreeMap<usize, Instant>,
+    /// What its files say, which outlive its process.
+    pub(crate) limits: Limits,
+    pub(crate) keyring: KeyRing,
 }
 
 impl Host {

@@ -179,7 +179,7 @@ impl Ledger {
     }
 
     /// The branches that lead to this one, each with its last change that counts; the oldest first.
-    fn path(&self, branch: usize) -> Vec<(usize, u64)> {
+    pub(crate) fn path(&self, branch: usize) -> Vec<(usize, u64)> {
         let mut path = vec![(branch, u64::MAX)];
         let mut here = branch;
         while let Some((parent, at)) = self.branches[here].parent {
@@ -194,7 +194,7 @@ impl Ledger {
         path
     }
 
-    fn fate(path: &[(usize, u64)], done: &Done) -> Fate {
+    pub(crate) fn fate(path: &[(usize, u64)], done: &Done) -> Fate {
         match path.iter().find(|(branch, _)| *branch == done.branch) {
             Some((_, last)) if done.durable || done.after <= *last => Fate::Certain,
             Some((_, last)) if done.before < *last => Fate::Uncertain,

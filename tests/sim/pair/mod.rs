@@ -4,6 +4,7 @@
 //! `BBD_SEED=N BBD_TRACE=1 cargo test --test sim pair_of_nodes` tells the story of one seed;
 //! `BBD_SEEDS=10000 cargo test --release --test sim pair_of_nodes` runs that many.
 
+mod asks;
 mod checks;
 mod clients;
 mod coverage;
@@ -11,10 +12,12 @@ mod faults;
 mod host;
 mod ledger;
 mod net;
+mod operators;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod profile;
 mod turn;
+mod visits;
 mod world;
 
 use crate::seeds::Simulator;

@@ -3,19 +3,21 @@
 use crate::rng::Rng;
 use bigbunny::node::{Limits, NodeConfig, OnPeerLoss, PeerConfig};
 
-macro_rules! faults {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// What can go wrong at any moment.
+macro_rules! kinds {
+    ($(#[doc = $of:literal])* $kind:ident: $($(#[doc = $doc:literal])* $name:ident,)*) => {
+        $(#[doc = $of])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault { $($(#[doc = $doc])* $name,)* }
+        pub(crate) enum $kind { $($(#[doc = $doc])* $name,)* }
 
-        impl Fault {
+        impl $kind {
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
         }
     };
 }
 
-faults! {
+kinds! {
+    /// What can go wrong at any moment.
+    Fault:
     /// Nothing passes in either direction.
     CutBoth,
     /// Nothing passes in one direction.
@@ -42,7 +44,37 @@ faults! {
     GracefulStop,
     /// Somebody sets a wall clock by an hour.
     WallStep,
+    /// A node gets other limits while it runs.
+    NewLimits,
+    /// The store keys are changed, on one node first.
+    NewKeys,
 }
+
+kinds! {
+    /// What clients do who come for one thing.
+    Habit:
+    /// Sends up to a thousand requests before it reads one answer.
+    Pipelines,
+    /// The same, and never reads.
+    NeverReads,
+    /// Takes a lock that ends with the connection, and is gone in the middle of the body to be saved.
+    LeavesInMidBody,
+    /// Takes a lock, and is gone.
+    HoldsAndVanishes,
+    /// For a while everybody wants the same store.
+    StormsAStore,
+    /// Makes a great many names, and perhaps deletes them by their prefix.
+    MakesNames,
+    /// Makes a store and deletes it, in a loop, and looks whether it is gone.
+    MakesAndDeletes,
+}
+
+/// The greatest time to live anybody can think of.
+pub(crate) const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+/// As many names as a customer may want.
+pub(crate) const MANY_NAMES: u64 = 100_000;
+/// So many cost a second or two of a core, with a pair of nodes to hold them: one run in so many has them, the others a few thousand at most.
+const MANY_NAMES_ONE_IN: u64 = 200;
 
 /// From and to, both included.
 pub(crate) type Range = (u64, u64);
@@ -104,6 +136,13 @@ pub(crate) struct Profile {
     pub(crate) memory_limit_bytes: u64,
     pub(crate) customer_quota_bytes: u64,
     pub(crate) tombstone_limit: u64,
+    /// How often each [`Habit`] is drawn, and between visits, in milliseconds.
+    pub(crate) habits: Vec<u32>,
+    pub(crate) visit_every_ms: Range,
+    /// Of whoever makes names.
+    pub(crate) names_at_once: u64,
+    /// Half of those that end are to end after this.
+    pub(crate) ttl_exact_ms: Option<u64>,
 }
 
 impl Profile {
@@ -126,7 +165,7 @@ impl Profile {
         };
         let drift_ppm = [drift(), drift()];
         let think = rng.log_between(500, 500_000);
-        Self {
+        let mut profile = Self {
             safe: rng.one_in(3),
             replicate_all: rng.one_in(8),
             backlog_bytes: rng.pick(&[256 << 10, 256 << 10, 1 << 20, 16 << 20]),
@@ -167,10 +206,45 @@ impl Profile {
             memory_limit_bytes: rng.pick(&[0, 0, 0, 3000, 100_000]),
             customer_quota_bytes: rng.pick(&[0, 0, 0, 2000, 20_000]),
             tombstone_limit: rng.pick(&[0, 0, 0, 10, 100]),
+            habits: Habit::ALL.iter().map(|_| rng.pick(&strengths)).collect(),
+            visit_every_ms: (1, rng.log_between(100, 20_000)),
+            names_at_once: rng.log_between(100, 2000),
+            ttl_exact_ms: rng.pick(&[None, None, Some(1000), Some(TEN_YEARS_MS)]),
+        };
+        if rng.one_in(MANY_NAMES_ONE_IN) {
+            profile.makes_many_names();
+        }
+        profile
+    }
+
+    /// Nothing keeps anybody from making them.
+    fn makes_many_names(&mut self) {
+        self.names_at_once = MANY_NAMES;
+        self.habits = Habit::ALL.iter().map(|habit| u32::from(*habit == Habit::MakesNames)).collect();
+        (self.rate_per_second, self.memory_limit_bytes, self.customer_quota_bytes, self.tombstone_limit) = (0, 0, 0, 0);
+        self.turn_ns = [5_000; 2];
+        self.visit_every_ms = (1, 500);
+        self.storm_ms = self.storm_ms.max(20_000);
+        for (weight, fault) in self.faults.iter_mut().zip(Fault::ALL) {
+            if *fault == Fault::NewLimits {
+                *weight = 0;
+            }
         }
     }
 
-    pub(crate) fn config(&self, place: usize) -> NodeConfig {
+    /// The limits of the start.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            rate_limit_per_second: self.rate_per_second,
+            burst_size: self.burst,
+            memory_limit_bytes: self.memory_limit_bytes,
+            customer_memory_quota_bytes: self.customer_quota_bytes,
+            tombstone_customer_limit: self.tombstone_limit,
+            ..Limits::default()
+        }
+    }
+
+    pub(crate) fn config(&self, place: usize, limits: Limits) -> NodeConfig {
         let ids = ["a", "b"];
         let peer = PeerConfig {
             own_id: ids[place].into(),
@@ -182,18 +256,6 @@ impl Profile {
             replicate_all: self.replicate_all,
             backlog_limit_bytes: self.backlog_bytes,
         };
-        NodeConfig {
-            limits: Limits {
-                rate_limit_per_second: self.rate_per_second,
-                burst_size: self.burst,
-                memory_limit_bytes: self.memory_limit_bytes,
-                customer_memory_quota_bytes: self.customer_quota_bytes,
-                tombstone_customer_limit: self.tombstone_limit,
-                ..Limits::default()
-            },
-            lock_timeout_ms: self.lock_timeout_ms,
-            peer: Some(peer),
-            ..NodeConfig::default()
-        }
+        NodeConfig { limits, lock_timeout_ms: self.lock_timeout_ms, peer: Some(peer), ..NodeConfig::default() }
     }
 }

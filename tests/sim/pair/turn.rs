@@ -1,6 +1,6 @@
 //! One turn of a node's loop: what comes to it is told to it, what it says is looked at and leaves it.
 
-use super::clients::Ask;
+use super::asks::Ask;
 use super::coverage::Met;
 use super::host::{Arrival, Heard, Host, Said, Sent};
 use super::ledger::{Done, Wrong};
@@ -44,6 +44,9 @@ impl World {
             Arrival::Request(ask) => {
                 let ask = &self.asks[ask];
                 asked = Some(ask.id);
+                if node.is_handing_over() && ask.is_change() {
+                    self.coverage.met(Met::HeldForHandover);
+                }
                 let operation = ask.operation();
                 let request = ask.request(operation);
                 node.handle(now, Input::Request { id: RequestId(ask.id), request }, &mut said);
@@ -116,13 +119,13 @@ impl World {
         self.trace.word(after.changes);
         let is_heartbeat = matches!(&arrival, Arrival::Message { bytes, .. }
             if matches!(read_message(bytes), Ok(Message::Heartbeat { epoch, .. }) if epoch >= before.epoch));
+        if matches!(arrival, Arrival::Promote { force: true, .. }) && after.role == Role::Primary {
+            self.hosts[place].forced = true;
+        }
         self.has_become(place, &before, &after, &said)?;
         let host = &mut self.hosts[place];
         if is_heartbeat && after.peer_heard_at == Some(now.monotonic) {
             host.heartbeat_at = Some(now.monotonic);
-        }
-        if matches!(arrival, Arrival::Promote { force: true, .. }) && after.role == Role::Primary {
-            host.forced = true;
         }
         if let Some((epoch, owner, number)) = heard_stream
             && after.role != Role::Primary

@@ -1,12 +1,15 @@
 //! The simulated pair: one true time, one queue of events, two machines whose clocks are wrong, and their lives. What a node does
 //! in a turn is in `turn`, what strikes it in `faults`, what must hold in `checks`; what is asked is the clients' business.
 
-use super::clients::{ASKS_IN_STORM_MAX, Ask, Client};
+use super::asks::Ask;
+use super::clients::{ASKS_IN_STORM_MAX, Client};
 use super::coverage::{Coverage, Met};
 use super::host::{Arrival, Clock, Heard, Host};
 use super::ledger::{Ledger, Wrong};
 use super::net::{Link, MS};
+use super::operators;
 use super::profile::Profile;
+use super::visits::Visit;
 use crate::reply::TraceHash;
 use crate::rng::Rng;
 use bigbunny::node::Node;
@@ -20,8 +23,9 @@ pub(crate) const HEALED_MS: u64 = 5000;
 pub(crate) const LAST_ANSWERS_MS: u64 = 6000;
 /// When all is healed for the second time: a run is ten minutes.
 pub(crate) const CALM_UNTIL_MS: u64 = 600_000 - HEALED_MS - LAST_ANSWERS_MS;
-/// A run with more events than this spins.
+/// A run with more events than this spins, and so many more for each of many names.
 const EVENTS_MAX: u64 = 400_000;
+const EVENTS_PER_NAME: u64 = 12;
 /// The records one turn can add to a backlog before it is looked at: a chunk, and the largest turn of the clients.
 pub(crate) const BACKLOG_SLACK_BYTES: u64 = 192 * 1024;
 
@@ -40,6 +44,11 @@ pub(crate) enum Event {
     Fault,
     ClientActs(usize),
     ClientGivesUp { client: usize, ask: u64 },
+    VisitorComes,
+    VisitGoesOn(u64),
+    VisitorLeaves(u64),
+    ReloadsKeys { place: usize, generation: u8 },
+    UsesKey { place: usize, generation: u8 },
     Heals,
     Ends,
 }
@@ -96,6 +105,15 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) asks: BTreeMap<u64, Ask>,
     pub(crate) next_ask: u64,
+    pub(crate) visits: BTreeMap<u64, Visit>,
+    pub(crate) next_visit: u64,
+    /// What visitors have sent in one go, in all; and whether one of them has made its names.
+    pub(crate) pipelined: u64,
+    pub(crate) makes_names: bool,
+    /// The number of the store that everybody wants, and until when.
+    pub(crate) storm: Option<(u64, u64)>,
+    /// How often the store keys have been changed.
+    pub(crate) key_generation: u8,
     pub(crate) promotions: BTreeMap<u64, (usize, u64, u64)>,
     pub(crate) coverage: Coverage,
     pub(crate) trace: TraceHash,
@@ -126,6 +144,8 @@ impl World {
             peers: Vec::new(),
             heartbeat_at: None,
             buckets: BTreeMap::new(),
+            limits: profile.limits(),
+            keyring: operators::first_keyring(),
         };
         let hosts = [host(0), host(1)];
         let mut world = Self {
@@ -149,6 +169,12 @@ impl World {
             clients: Vec::new(),
             asks: BTreeMap::new(),
             next_ask: 1,
+            visits: BTreeMap::new(),
+            next_visit: 0,
+            pipelined: 0,
+            makes_names: false,
+            storm: None,
+            key_generation: 0,
             promotions: BTreeMap::new(),
             coverage: Coverage::default(),
             trace: TraceHash::new(),
@@ -170,6 +196,7 @@ impl World {
         self.make_clients();
         let first = self.fault_rng.between(0, 3000) * MS;
         self.schedule(first, Event::Fault);
+        self.schedule(first, Event::VisitorComes);
         self.schedule(self.profile.storm_ms * MS, Event::Heals);
     }
 
@@ -194,7 +221,7 @@ impl World {
     fn goes_on(&mut self) -> Result<(), Wrong> {
         while !self.over {
             self.coverage.events += 1;
-            if self.coverage.events > EVENTS_MAX {
+            if self.coverage.events > EVENTS_MAX + EVENTS_PER_NAME * self.profile.names_at_once {
                 return Err("spins: too many events".to_owned());
             }
             let due = [0, 1].map(|place| self.timeout_of(place));
@@ -247,6 +274,17 @@ impl World {
             Event::Fault => self.strikes(),
             Event::ClientActs(client) => self.client_acts(client),
             Event::ClientGivesUp { client, ask } => self.client_gives_up(client, ask),
+            Event::VisitorComes => self.visitor_comes(),
+            Event::VisitGoesOn(visit) => self.visit_goes_on(visit),
+            Event::VisitorLeaves(visit) => self.visitor_leaves(visit),
+            Event::ReloadsKeys { place, generation } => {
+                self.reloads_keys(place, generation);
+                Ok(())
+            }
+            Event::UsesKey { place, generation } => {
+                self.uses_key(place, generation);
+                Ok(())
+            }
             Event::Heals => self.heals(),
             Event::Ends => self.ends(),
         }
@@ -262,7 +300,7 @@ impl World {
         }
         host.life += 1;
         let entropy = Box::new(self.node_rng.fork());
-        host.node = Some(Node::new(self.profile.config(place), entropy, host.clock.read(self.now)));
+        host.node = Some(Node::new(self.profile.config(place, host.limits), entropy, host.clock.read(self.now)));
         host.refuses = true;
         host.busy_until = self.now;
         let life = host.life;
