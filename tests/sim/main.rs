@@ -13,6 +13,7 @@ mod checks;
 mod clients;
 mod coverage;
 mod kinds;
+mod linear;
 mod model;
 mod pair;
 mod profile;

@@ -1,6 +1,6 @@
 //! What is asked of the pair: each kind of request, who sent it, and the values that tell whose they are.
 
-use super::ledger::{Place, Wrong};
+use super::ledger::{Done, Place, Wrong};
 use bigbunny::node::EntryImage;
 use bigbunny::node::request::{
     Condition, ConnectionId, Content, Counter, CounterToMake, Idempotency, LockId, Operation, Request, StoreKey, Target,
@@ -64,8 +64,8 @@ pub(crate) struct Ask {
     pub(crate) state: State,
     pub(crate) sent_at: u64,
     pub(crate) wait_ms: u64,
-    /// It was answered somewhere, and that place.
-    pub(crate) done_in: Option<usize>,
+    /// Where and when it was carried out.
+    pub(crate) done_in: Option<Done>,
 }
 
 impl Ask {

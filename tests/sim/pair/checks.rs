@@ -1,5 +1,6 @@
 //! What must hold: after every turn of a node, and in the end. It judges by the ledger and by both nodes together.
 
+use super::asks::State;
 use super::coverage::Met;
 use super::host::{Body, Heard, Said, digest};
 use super::ledger::{Done, Wrong};
@@ -359,7 +360,12 @@ impl World {
             return Err(format!("answered-once: promotion {id} of {place} in life {life} at {at} has no answer"));
         }
         self.everything_is_answered()?;
-        self.ledger.settle(branch, of_primary.changes, &counters, &registers);
+        let [decided, undecided] = self.ledger.check_histories(branch, self.now, &counters, &registers)?;
+        self.coverage.met_often(Met::HistoryExplained, decided);
+        self.coverage.undecided += undecided;
+        let under_way: Vec<usize> =
+            self.asks.values().filter(|ask| ask.state == State::Waits).filter_map(|ask| ask.op).collect();
+        self.ledger.settle(branch, of_primary.changes, &counters, &registers, &under_way);
         if self.calm {
             self.over = true;
         } else {

@@ -3,7 +3,7 @@
 use super::asks::{Act, Ask, Asker, CUSTOMERS, State, body_of, name_of, read_body};
 use super::coverage::Met;
 use super::host::{Arrival, Body, Heard};
-use super::ledger::{Deed, Done, Op, Place, Wrong};
+use super::ledger::{Deed, Done, Look, Op, Place, Wrong};
 use super::net::{MS, US};
 use super::profile::TEN_YEARS_MS;
 use super::world::{Event, World};
@@ -116,7 +116,7 @@ impl World {
 
     pub(crate) fn op(&mut self, place: Place, deed: Deed) -> usize {
         let op = self.ledger.ops.len();
-        self.ledger.ops.push(Op { place, deed, done: Vec::new(), unknown: false, attempts: 0 });
+        self.ledger.ops.push(Op::new(place, deed, self.now));
         if let Deed::Write(Some(value)) = deed {
             self.ledger.values.insert(value, op);
         }
@@ -294,10 +294,16 @@ impl World {
             return Ok(());
         }
         let ask = self.asks.get_mut(&id).expect("it was asked");
+        done.is_fresh = !self.ledger.branches[done.branch].is_superseded;
+        if matches!(heard.result, Err(Refusal::NotFound)) {
+            // Nothing is done, but it is known that there was nothing.
+            ask.done_in = Some(done);
+            return Ok(());
+        }
         if ask.done_in.is_some() {
             return Err(format!("answered-once: {ask:?} is carried out again"));
         }
-        ask.done_in = Some(done.branch);
+        ask.done_in = Some(done);
         done.durable = ask.is_change() && (ask.durable || self.profile.replicate_all);
         if let Some(op) = ask.op {
             let op = &mut self.ledger.ops[op];
@@ -364,6 +370,7 @@ impl World {
         self.tell(|_| format!("{host} answers {id}: {:?}", heard.result.as_ref().err()));
         self.meets(&ask, &heard);
         self.check_answer(host, &ask, &heard)?;
+        self.remember(&ask, &heard);
         let number = match ask.asker {
             Asker::Client(number) => number,
             Asker::Visit(visit) => return self.visit_is_answered(visit, &ask, &heard),
@@ -398,6 +405,27 @@ impl World {
         }
         self.acts_later(number);
         Ok(())
+    }
+
+    /// What the history of a store has to explain.
+    fn remember(&mut self, ask: &Ask, heard: &Heard) {
+        let (Some(place), Role::Primary) = (ask.place, heard.by) else { return };
+        if let (Some(op), Ok(body)) = (ask.op, &heard.result) {
+            let count = if let Body::Counter(count) = body { Some(*count) } else { None };
+            self.ledger.ops[op].answered = Some((self.now, count));
+            return;
+        }
+        let looks = matches!(ask.act, Act::Read { .. } | Act::Begin { .. });
+        let seen = match &heard.result {
+            Ok(Body::Blob(bytes) | Body::Locked { body: bytes, .. }) => read_body(bytes).map(|(_, value)| value),
+            Ok(Body::Counter(count)) => Some(*count),
+            Err(Refusal::NotFound) => None,
+            Ok(Body::Done | Body::StoreId { .. } | Body::Other) | Err(_) => return,
+        };
+        let ends = place.1 == b't' && seen.is_none();
+        if let Some(done) = ask.done_in.filter(|_| looks && !ends) {
+            self.ledger.looks.push(Look { place, seen, asked: ask.sent_at, answered: self.now, done });
+        }
     }
 
     fn meets(&mut self, ask: &Ask, heard: &Heard) {

@@ -24,7 +24,7 @@ met! {
     StaleEpochHeard, LockWindowHit, CompletedAfterHandover, CommitRefusedAfterFailover,
     NotReplicatedRefused, NotReplicatedApplied, DurableAnswered, DurableForwarded, Degraded, AnswerWithdrawn,
     LeaderChanged, Unavailable, ReadFromSecondary, ReadFromPrimary, RetriedAfterUnknown, RetriedOnOtherNode, RetryAnswered,
-    ForwardAnswered, ClientGaveUp, ExecutedAndLost, PrefixCompared,
+    ForwardAnswered, ClientGaveUp, ExecutedAndLost, PrefixCompared, HistoryExplained,
     TtlChecked, ExpiredRefused, Tombstoned, Renamed, ConvergedAfterFault, SafeRefused, RateLimited,
     NewLimits, NewKeys, IdOfOtherKey, Pipeline, PipelineOfHundreds, NeverRead, LeftInMidBody, HeldAndVanished, StormedStore,
     ManyNames, MadeAndDeleted, TtlOfASecond, TtlOfTenYears,
@@ -41,13 +41,15 @@ pub(crate) struct Coverage {
     pub(crate) events: u64,
     pub(crate) asks: u64,
     pub(crate) simulated_ms: u64,
+    /// Histories with too many possible orders to say whether one explains them.
+    pub(crate) undecided: u64,
     /// The sum of the traces.
     pub(crate) traces: u64,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { met: [0; COUNT], events: 0, asks: 0, simulated_ms: 0, traces: 0 }
+        Self { met: [0; COUNT], events: 0, asks: 0, simulated_ms: 0, undecided: 0, traces: 0 }
     }
 }
 
@@ -69,6 +71,7 @@ impl Tally for Coverage {
         self.events += more.events;
         self.asks += more.asks;
         self.simulated_ms += more.simulated_ms;
+        self.undecided += more.undecided;
         self.traces = self.traces.wrapping_add(more.traces);
     }
 
@@ -85,7 +88,8 @@ impl Tally for Coverage {
         for (met, name) in Met::ALL {
             let _ = writeln!(text, "{name:<28}{:>12}", self.met[*met as usize]);
         }
-        let _ = write!(text, "{} events, {} requests, traces {:016x}", self.events, self.asks, self.traces);
+        let Self { events, asks, undecided, traces, .. } = self;
+        let _ = write!(text, "{events} events, {asks} requests, {undecided} histories undecided, traces {traces:016x}");
         text
     }
 }

@@ -72,6 +72,7 @@ pub(crate) enum Body {
     Done,
     StoreId { customer: String, key: StoreKey },
     Blob(Vec<u8>),
+    Counter(u64),
     Locked { lock: LockId, body: Vec<u8> },
     Other,
 }
@@ -86,13 +87,10 @@ impl From<&Response<'_>> for Heard {
             }
             Ok(Answer::Blob(bytes)) => Ok(Body::Blob(bytes.to_vec())),
             Ok(Answer::Locked { lock, body, .. }) => Ok(Body::Locked { lock: *lock, body: body.to_vec() }),
-            Ok(
-                Answer::Counter { .. }
-                | Answer::Authorized
-                | Answer::Names { .. }
-                | Answer::Deleted { .. }
-                | Answer::Stores(_),
-            ) => Ok(Body::Other),
+            Ok(Answer::Counter { counter, .. }) => Ok(Body::Counter(counter.value as u64)),
+            Ok(Answer::Authorized | Answer::Names { .. } | Answer::Deleted { .. } | Answer::Stores(_)) => {
+                Ok(Body::Other)
+            }
         };
         Self {
             result,

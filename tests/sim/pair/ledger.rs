@@ -28,6 +28,8 @@ pub(crate) struct Branch {
     pub(crate) grants: BTreeMap<Place, LockId>,
     pub(crate) bodies: BTreeMap<Place, u64>,
     pub(crate) by_handover: bool,
+    /// Another has begun with what this one had.
+    pub(crate) is_superseded: bool,
     /// The other node has had a message of it.
     pub(crate) was_heard: bool,
     /// By true time: until then nobody knows of locks.
@@ -44,6 +46,8 @@ pub(crate) struct Done {
     pub(crate) at: u64,
     /// Answered under `replicated`: whoever goes on from this branch has it.
     pub(crate) durable: bool,
+    /// Nobody had taken over from the branch yet.
+    pub(crate) is_fresh: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,26 @@ pub(crate) struct Op {
     /// Somebody was told that nobody knows, or nothing at all.
     pub(crate) unknown: bool,
     pub(crate) attempts: u32,
+    /// When it was asked for first.
+    pub(crate) asked: u64,
+    /// When it was answered with success, and what a counter was said to be then.
+    pub(crate) answered: Option<(u64, Option<u64>)>,
+}
+
+impl Op {
+    pub(crate) fn new(place: Place, deed: Deed, asked: u64) -> Self {
+        Self { place, deed, done: Vec::new(), unknown: false, attempts: 0, asked, answered: None }
+    }
+}
+
+/// What a primary said that a store was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) place: Place,
+    pub(crate) seen: Option<u64>,
+    pub(crate) asked: u64,
+    pub(crate) answered: u64,
+    pub(crate) done: Done,
 }
 
 /// Whether a deed is part of the history that counts.
@@ -77,6 +101,7 @@ pub(crate) enum Fate {
 pub(crate) struct Ledger {
     pub(crate) branches: Vec<Branch>,
     pub(crate) ops: Vec<Op>,
+    pub(crate) looks: Vec<Look>,
     /// Values and what wrote them.
     pub(crate) values: BTreeMap<u64, usize>,
     /// For timed values: when they were written and for how long, in nanoseconds.
@@ -117,6 +142,7 @@ impl Ledger {
             grants: BTreeMap::new(),
             bodies: BTreeMap::new(),
             by_handover,
+            is_superseded: false,
             was_heard: false,
             window_until: 0,
         };
@@ -129,6 +155,9 @@ impl Ledger {
                 branch.grants = old.grants.clone();
                 branch.bodies = old.bodies.clone();
             }
+        }
+        if let Some((parent, _)) = parent {
+            self.branches[parent].is_superseded = true;
         }
         self.branches.push(branch);
         Ok(number)
@@ -215,13 +244,14 @@ impl Ledger {
         best
     }
 
-    /// All that was done until now came to this, on both nodes: from here on it is one deed for each place.
+    /// All that was done until now came to this, on both nodes: from here on it is one deed for each place, and those that are still under way.
     pub(crate) fn settle(
         &mut self,
         branch: usize,
         number: u64,
         counters: &BTreeMap<Place, i64>,
         registers: &BTreeMap<Place, u64>,
+        under_way: &[usize],
     ) {
         // Said of the branch that made the last change: one that made none may be left out of a path.
         let mut made_by = branch;
@@ -230,11 +260,18 @@ impl Ledger {
         {
             made_by = parent;
         }
-        let done = Done { branch: made_by, before: number.saturating_sub(1), after: number, at: 0, durable: false };
-        let deed = |place, deed| Op { place, deed, done: vec![done], unknown: false, attempts: 1 };
-        let steps = counters.iter().map(|(&place, &value)| deed(place, Deed::Add(value)));
-        let writes = registers.iter().map(|(&place, &value)| deed(place, Deed::Write(Some(value))));
-        self.ops = steps.chain(writes).collect();
+        let before = number.saturating_sub(1);
+        let done = Done { branch: made_by, before, after: number, at: 0, durable: false, is_fresh: true };
+        let settled =
+            |place, deed| Op { done: vec![done], attempts: 1, answered: Some((0, None)), ..Op::new(place, deed, 0) };
+        let steps = counters.iter().map(|(&place, &value)| settled(place, Deed::Add(value)));
+        let writes = registers.iter().map(|(&place, &value)| settled(place, Deed::Write(Some(value))));
+        let open = under_way.iter().map(|&op| {
+            let op = &self.ops[op];
+            Op { unknown: true, attempts: 2, ..Op::new(op.place, op.deed, 0) }
+        });
+        self.ops = steps.chain(writes).chain(open).collect();
+        self.looks.clear();
     }
 
     /// In the end: every counter and every register has a value that the history allows.

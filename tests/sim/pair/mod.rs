@@ -9,6 +9,7 @@ mod checks;
 mod clients;
 mod coverage;
 mod faults;
+mod history;
 mod host;
 mod ledger;
 mod net;

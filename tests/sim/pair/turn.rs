@@ -171,7 +171,7 @@ impl World {
         }
         let Some(branch) = self.hosts[place].branch else { return Ok(()) };
         let was = if before.role == Role::Primary { before.changes } else { after.changes.min(before.changes) };
-        let done = Done { branch, before: was, after: after.changes, at: self.now, durable: false };
+        let done = Done { branch, before: was, after: after.changes, at: self.now, durable: false, is_fresh: true };
         let forwarded = |sent: &Sent| {
             let (forward, heard) = sent.forwarded.as_ref()?;
             Some((sent.order, *self.hosts[place].forwarded.get(forward)?, heard.clone()))
@@ -180,8 +180,9 @@ impl World {
         all.extend(said.answers.iter().map(|(id, heard, order)| (*order, *id, heard.clone())));
         all.sort_unstable_by_key(|(order, ..)| *order);
         for (_, id, heard) in all {
-            if heard.result.is_ok() && self.asks.contains_key(&id) {
-                if asked == Some(id) && heard.by == Role::Primary {
+            let is_done = heard.result.is_ok() || matches!(heard.result, Err(Refusal::NotFound));
+            if is_done && self.asks.contains_key(&id) {
+                if asked == Some(id) && heard.by == Role::Primary && heard.result.is_ok() {
                     self.check_rate(place, id)?;
                 }
                 self.was_carried_out(id, &heard, done)?;
