@@ -27,7 +27,7 @@ pub(super) const VISITS_TIME_MAX: Duration = Duration::from_millis(1);
 /// So much of a turn belongs to the slow lane, even while the prompt one never empties. It gets no more time than that even when nobody
 /// else waits: whoever comes meanwhile waits for its end, and another turn costs next to nothing.
 pub(super) const SLOW_REQUESTS_PER_TURN: u32 = REQUESTS_PER_TURN_MAX / 4;
-pub(super) const SLOW_VISITS_TIME_MAX: Duration = Duration::from_micros(200);
+pub(super) const SLOW_VISITS_TIME_MAX: Duration = Duration::from_micros(100);
 /// A connection is in the slow lane from so many visits on that have not ended a request: a head, a body and the end of its
 /// chunks may come one by one.
 pub(super) const UNFINISHED_VISITS_MAX: u8 = 4;
@@ -36,7 +36,7 @@ pub(super) const REQUESTS_PER_CLOCK: u32 = 8;
 /// So much output counts as one more request: an answer of 1 MiB is not as cheap as one of 100 bytes.
 pub(super) const OUTPUT_BYTES_PER_REQUEST: usize = 16 * 1024;
 /// One turn accepts at most so many connections, about 5 µs each: no more time than the slow lane has.
-pub(super) const ACCEPTS_PER_TURN_MAX: u32 = 16;
+pub(super) const ACCEPTS_PER_TURN_MAX: u32 = 8;
 /// One turn looks at most at so many timers of connections.
 pub(super) const TIMER_STEPS_PER_TURN_MAX: u32 = 256;
 /// One poll reports at most so many events.
