@@ -6,15 +6,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::http::{read_answer, take_no_contents, write_request_head};
-use super::limits::{HANDSHAKE_TIME_MAX, SEALED_AHEAD_BYTES, WINDOW_BYTES};
+use super::limits::{HANDSHAKE_TIME_MAX, SEALED_AHEAD_BYTES};
 use super::link::{Dialler, Peer, SEAL_BYTES};
 use super::message::Path;
-use super::queue::Queue;
 use super::{End, Output, Socket};
 use crate::time::Instant;
 
 /// How far a connection has come.
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// The network has not answered.
     Connecting,
     /// Our hello goes out; the other's is awaited.
@@ -25,17 +24,24 @@ pub(super) enum Stage {
     Up { since: Instant },
 }
 
+/// Where what is to be sent waits.
+pub(crate) trait Waiting {
+    /// Takes the next message to be sealed; only one that overtakes if the others `must_wait`.
+    fn take(&mut self, must_wait: bool) -> Option<(Path, &[u8])>;
+}
+
 /// A socket that was dialled.
-pub(super) struct Dialled<S> {
+pub(crate) struct Dialled<S> {
     socket: S,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     authority: Rc<str>,
-    pub(super) stage: Stage,
+    pub(crate) stage: Stage,
     dialler: Dialler,
+    window_bytes: usize,
     /// When the handshake must be over.
-    pub(super) deadline: Instant,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
+    pub(crate) deadline: Instant,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
     /// Answers that are not whole: a few bytes.
     input: Vec<u8>,
     /// Requests on their way into the socket.
@@ -44,17 +50,19 @@ pub(super) struct Dialled<S> {
     unanswered: VecDeque<usize>,
     unanswered_bytes: usize,
     /// Messages ever sealed on it.
-    pub(super) sealed_total: u64,
+    pub(crate) sealed_total: u64,
 }
 
 impl<S: Socket> Dialled<S> {
-    /// One that was just dialled; `hello` is the first thing that `dialler` has to say.
-    pub(super) fn new(
+    /// One that was just dialled; `hello` is the first thing that `dialler` has to say. So many bytes at most, and a message, are sent
+    /// without an answer.
+    pub(crate) fn new(
         now: Instant,
         socket: S,
         address: SocketAddr,
         authority: &Rc<str>,
         (dialler, hello): (Dialler, Vec<u8>),
+        window_bytes: usize,
     ) -> Self {
         let mut output = Output::default();
         write_request_head(output.bytes(), authority, Path::Hello, hello.len());
@@ -66,6 +74,7 @@ impl<S: Socket> Dialled<S> {
             stage: Stage::Connecting,
             dialler,
             deadline: now + HANDSHAKE_TIME_MAX,
+            window_bytes,
             readable: false,
             writable: false,
             input: Vec::new(),
@@ -77,17 +86,17 @@ impl<S: Socket> Dialled<S> {
     }
 
     /// How many of the messages sealed on it have no answer yet.
-    pub(super) fn unanswered(&self) -> usize {
+    pub(crate) fn unanswered(&self) -> usize {
         self.unanswered.len()
     }
 
     /// How many bytes wait for the socket.
-    pub(super) fn waiting_bytes(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.output.waiting_bytes()
     }
 
     /// Goes on with the handshake, or takes answers. Says which life of the peer it is when the handshake is over.
-    pub(super) fn advance(&mut self, now: Instant) -> Result<Option<Peer>, End> {
+    pub(crate) fn advance(&mut self, now: Instant) -> Result<Option<Peer>, End> {
         if let Stage::Connecting = self.stage {
             if !self.is_connected()? {
                 return self.check_deadline(now);
@@ -165,7 +174,7 @@ impl<S: Socket> Dialled<S> {
     }
 
     /// Seals and writes, until the socket or the peer takes no more.
-    pub(super) fn send(&mut self, queue: &mut Queue) -> Result<(), End> {
+    pub(crate) fn send(&mut self, queue: &mut impl Waiting) -> Result<(), End> {
         if let Stage::Connecting = self.stage {
             return Ok(());
         }
@@ -180,9 +189,9 @@ impl<S: Socket> Dialled<S> {
         }
     }
 
-    fn seal(&mut self, queue: &mut Queue) {
+    fn seal(&mut self, queue: &mut impl Waiting) {
         while self.output.waiting_bytes() < SEALED_AHEAD_BYTES {
-            let Some((path, message)) = queue.take(self.unanswered_bytes >= WINDOW_BYTES) else { return };
+            let Some((path, message)) = queue.take(self.unanswered_bytes >= self.window_bytes) else { return };
             let output = self.output.bytes();
             let before = output.len();
             write_request_head(output, &self.authority, path, message.len() + SEAL_BYTES);

@@ -3,7 +3,7 @@
 //!
 //! The shell runs [`outgoing`] and [`incoming`] on TCP, the simulator on a network of its own; neither knows which.
 
-mod dialled;
+pub(crate) mod dialled;
 mod end;
 pub mod http;
 pub mod incoming;

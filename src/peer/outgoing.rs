@@ -1,7 +1,7 @@
 //! The connection that this node dials: its messages go out on it. Owns when it is dialled, its socket, and what waits to be sent.
 //!
 //! Messages are sent without waiting for the answers to those before, but so many bytes at most may be unanswered
-//! ([`WINDOW_BYTES`](super::limits::WINDOW_BYTES)): what has left this process cannot be overtaken any more, and all buffers on
+//! ([`WINDOW_BYTES`]): what has left this process cannot be overtaken any more, and all buffers on
 //! the way together never hold more than that in front of a heartbeat. Signs of life do not wait for answers.
 
 use std::io;
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::dialled::{Dialled, Stage};
+use super::limits::WINDOW_BYTES;
 use super::link::{Dialler, Peer};
 use super::message::Message;
 use super::queue::Queue;
@@ -252,7 +253,7 @@ impl<S: Socket> Outgoing<S> {
         let dialled = network.dial(address).and_then(|socket| Ok((socket, network.begin_handshake()?)));
         match dialled {
             Ok((socket, handshake)) => {
-                let dialled = Dialled::new(now, socket, address, &self.authority, handshake);
+                let dialled = Dialled::new(now, socket, address, &self.authority, handshake, WINDOW_BYTES);
                 self.state = State::Dialled(Box::new(dialled));
                 None
             }

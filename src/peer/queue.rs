@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use super::dialled::Waiting;
 use super::limits::{BUFFER_KEPT_BYTES, QUEUE_BYTES_MAX, SEALED_AHEAD_BYTES};
 use super::message::{Message, Path, write_message};
 
@@ -47,22 +48,6 @@ impl Queue {
         }
         self.messages.push_back((path, self.bytes.len() - before));
         true
-    }
-
-    /// Takes the next message to be sealed; only one that overtakes if the others `must_wait`.
-    pub(super) fn take(&mut self, must_wait: bool) -> Option<(Path, &[u8])> {
-        if !self.sign_of_life.is_empty() {
-            self.taken_sign.clear();
-            mem::swap(&mut self.taken_sign, &mut self.sign_of_life);
-            return Some((Path::Heartbeat, &self.taken_sign));
-        }
-        if must_wait {
-            return None;
-        }
-        let (path, length) = self.messages.pop_front()?;
-        let start = self.taken_bytes;
-        self.taken_bytes += length;
-        Some((path, &self.bytes[start..self.taken_bytes]))
     }
 
     /// Drops the messages of the change stream.
@@ -108,6 +93,23 @@ impl Queue {
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Waiting for Queue {
+    fn take(&mut self, must_wait: bool) -> Option<(Path, &[u8])> {
+        if !self.sign_of_life.is_empty() {
+            self.taken_sign.clear();
+            mem::swap(&mut self.taken_sign, &mut self.sign_of_life);
+            return Some((Path::Heartbeat, &self.taken_sign));
+        }
+        if must_wait {
+            return None;
+        }
+        let (path, length) = self.messages.pop_front()?;
+        let start = self.taken_bytes;
+        self.taken_bytes += length;
+        Some((path, &self.bytes[start..self.taken_bytes]))
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection on `--bind-addr`, before it is known to be a node's: its bytes, the requests in them, and its answers. One request at a
 //! time; the next is looked at when the one before is answered. Owns who may ask; what is asked is [`crate::kv::ask`]'s.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use crate::kv::IDEMPOTENCY_KEY_MAX_BYTES;
 use crate::kv::ask::{Answer, Endpoint, Kind, Question, parameter};
 use crate::kv::command::BadCommand;
 use crate::peer::message::Path;
+use crate::peer::{End, Output};
 use crate::raft::entry::COMMAND_MAX_BYTES;
+use crate::server::peer::{is_readable, is_writable};
 use crate::time::Instant;
 
 const HEAD_LIMITS: HeadLimits =
@@ -54,10 +56,11 @@ pub(super) struct Client {
     pub(super) life: u64,
     input: Vec<u8>,
     scanned: usize,
-    output: Vec<u8>,
-    sent_bytes: usize,
+    output: Output,
     readable: bool,
     writable: bool,
+    /// The other side says nothing more, so that reading is to go on until there is nothing left.
+    has_hung_up: bool,
     /// The request that is being answered.
     owed: Option<ReplyFrame>,
     is_asked_for_body: bool,
@@ -75,10 +78,10 @@ impl Client {
             life,
             input: Vec::new(),
             scanned: 0,
-            output: Vec::new(),
-            sent_bytes: 0,
+            output: Output::default(),
             readable: true,
             writable: true,
+            has_hung_up: false,
             owed: None,
             is_asked_for_body: false,
             is_closing: false,
@@ -88,13 +91,14 @@ impl Client {
     }
 
     pub(super) fn note_event(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        self.readable |= is_readable(event);
+        self.writable |= is_writable(event);
+        self.has_hung_up |= event.is_read_closed() || event.is_error();
     }
 
     /// When its patience is over; a question under way has that of the replica.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let is_idle = self.input.is_empty() && self.output.is_empty();
+        let is_idle = self.input.is_empty() && self.output.waiting_bytes() == 0;
         match self.owed {
             Some(_) => None,
             None if is_idle => Some(self.since + IDLE_TIME_MAX),
@@ -121,7 +125,7 @@ impl Client {
         if self.send().is_err() {
             return Step::Over;
         }
-        let is_spent = self.output.is_empty() && (self.is_closing || self.has_ended) && self.owed.is_none();
+        let is_spent = self.output.waiting_bytes() == 0 && (self.is_closing || self.has_ended) && self.owed.is_none();
         let is_late = self.deadline().is_some_and(|deadline| deadline <= now);
         // Whoever has gone gets no answer.
         if is_spent || is_late || (self.has_ended && self.owed.is_some()) { Step::Over } else { Step::Waits }
@@ -129,11 +133,7 @@ impl Client {
 
     fn read(&mut self, now: Instant, buffer: &mut [u8]) -> io::Result<()> {
         let mut left = READ_PER_TURN_MAX_BYTES;
-        while self.readable
-            && left > 0
-            && !self.is_closing
-            && self.input.len() < BODY_MAX_BYTES + READ_PER_TURN_MAX_BYTES
-        {
+        while left > 0 && self.can_read() {
             match self.stream.read(buffer) {
                 Ok(0) => {
                     self.readable = false;
@@ -145,6 +145,8 @@ impl Client {
                         self.since = now;
                     }
                     self.input.extend_from_slice(&buffer[..length]);
+                    // A short read has taken all there was.
+                    self.readable &= length == buffer.len() || self.has_hung_up;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -154,22 +156,19 @@ impl Client {
         Ok(())
     }
 
-    pub(super) fn send(&mut self) -> io::Result<()> {
-        while self.writable && self.sent_bytes < self.output.len() {
-            match self.stream.write(&self.output[self.sent_bytes..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(length) => self.sent_bytes += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.sent_bytes == self.output.len() {
-            self.output.clear();
-            self.output.shrink_to(READ_PER_TURN_MAX_BYTES);
-            self.sent_bytes = 0;
-        }
-        Ok(())
+    /// Sends what waits, as far as the socket takes it.
+    pub(super) fn send(&mut self) -> Result<(), End> {
+        self.output.write(&mut self.stream, &mut self.writable)
+    }
+
+    /// Whether there is more to read, and room for it.
+    pub(super) fn can_read(&self) -> bool {
+        self.readable && !self.is_closing && self.input.len() < BODY_MAX_BYTES + READ_PER_TURN_MAX_BYTES
+    }
+
+    /// Whether nothing is owed any more, and there is something to go on with: a further request, or the end.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.owed.is_none() && (!self.input.is_empty() || self.is_closing || self.has_ended)
     }
 
     /// The next request, if one is whole and the one before is answered. What is wrong is answered here.
@@ -185,7 +184,7 @@ impl Client {
                 Ok(Some(Found::Answered(used))) => (used, None),
                 Ok(Some(Found::Question { used, question, is_stale })) => (used, Some((question, is_stale))),
                 Err(error) => {
-                    write_error(&mut self.output, &UNKNOWN_FRAME, date, error.status, error.message);
+                    write_error(self.output.bytes(), &UNKNOWN_FRAME, date, error.status, error.message);
                     self.is_closing = true;
                     return None;
                 }
@@ -227,7 +226,7 @@ impl Client {
         let Some(body) = input.get(head_bytes..head_bytes + body_bytes) else {
             if head.expectation == Expectation::Continue && !self.is_asked_for_body && input.len() == head_bytes {
                 self.is_asked_for_body = true;
-                self.output.extend_from_slice(CONTINUE);
+                self.output.bytes().extend_from_slice(CONTINUE);
             }
             return Ok(None);
         };
@@ -248,7 +247,7 @@ impl Client {
 
     fn write_answer(&mut self, frame: &ReplyFrame, date: &HttpDate, answer: &Answer) {
         self.is_closing |= frame.close;
-        let mut writer = AnswerWriter::start(&mut self.output, answer.status, frame, date);
+        let mut writer = AnswerWriter::start(self.output.bytes(), answer.status, frame, date);
         if answer.status == 401 {
             header!(writer, "WWW-Authenticate", b"Bearer");
         }

@@ -16,12 +16,13 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
+
+use mio::Waker;
 
 use self::disk::Folder;
 use self::journal::{Held, Journal, PART_BYTES, Unreadable};
@@ -192,11 +193,11 @@ impl Store {
 }
 
 impl Opened {
-    /// Starts the thread, which writes a byte to `waker` whenever it has done something. Gives what was restored, too.
-    pub(super) fn start(self, folder: PathBuf, waker: UnixStream) -> io::Result<(Store, Option<(Restored, Map)>)> {
+    /// Starts the thread, which wakes the loop whenever it has done something. Gives what was restored, too.
+    pub(super) fn start(self, folder: PathBuf, waker: Arc<Waker>) -> io::Result<(Store, Option<(Restored, Map)>)> {
         let (jobs, jobs_there) = channel();
         let (done_there, done) = channel();
-        let teller = Teller { done: done_there, waker: Arc::new(waker) };
+        let teller = Teller { done: done_there, waker };
         let writer = Writer { journal: self.journal, folder, jobs: jobs_there, teller };
         thread::Builder::new().name("storage".to_owned()).spawn(move || writer.run())?;
         Ok((Store { jobs, done }, self.restored))
@@ -207,14 +208,14 @@ impl Opened {
 #[derive(Clone)]
 struct Teller {
     done: Sender<Done>,
-    waker: Arc<UnixStream>,
+    waker: Arc<Waker>,
 }
 
 impl Teller {
     fn tell(&self, done: Done) {
         let _ = self.done.send(done);
-        // A full pipe wakes as well as one byte more.
-        let _ = (&*self.waker).write(&[1]);
+        // Without a wake it is seen when something else happens.
+        let _ = self.waker.wake();
     }
 }
 

@@ -53,7 +53,7 @@ use crate::status::PeerStatus;
 use crate::time::{Instant, Now};
 
 pub(super) use self::events::log_event;
-pub(super) use self::socket::{is_readable, listen, set_options};
+pub(super) use self::socket::{is_readable, is_writable, listen, set_options};
 
 /// The connection that this node dials.
 pub(super) type Outgoing = outgoing::Outgoing<TcpStream>;
@@ -85,13 +85,13 @@ impl Key {
     fn token(&self) -> &[u8] {
         self.token.expose().as_bytes()
     }
+}
 
-    /// Fresh random for one handshake.
-    fn challenge(&self) -> io::Result<[u8; CHALLENGE_BYTES]> {
-        let mut challenge = [0; CHALLENGE_BYTES];
-        getrandom::fill(&mut challenge).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(challenge)
-    }
+/// Fresh random for one handshake.
+pub(super) fn challenge() -> io::Result<[u8; CHALLENGE_BYTES]> {
+    let mut challenge = [0; CHALLENGE_BYTES];
+    getrandom::fill(&mut challenge).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(challenge)
 }
 
 /// How this node dials the other one.
@@ -121,7 +121,7 @@ impl Network for Dialling<'_> {
     }
 
     fn begin_handshake(&mut self) -> io::Result<(Dialler, Vec<u8>)> {
-        Ok(Dialler::new(&self.key.identity, self.key.token(), self.key.challenge()?))
+        Ok(Dialler::new(&self.key.identity, self.key.token(), challenge()?))
     }
 }
 
@@ -411,7 +411,7 @@ impl Server {
     fn admit_caller(&mut self, now: Now, mut stream: TcpStream, address: SocketAddr) -> io::Result<()> {
         let Some(peer) = &mut self.peer else { return Ok(()) };
         socket::set_options(&stream)?;
-        let acceptor = Acceptor::new(&peer.key.identity, peer.key.token(), peer.key.challenge()?);
+        let acceptor = Acceptor::new(&peer.key.identity, peer.key.token(), challenge()?);
         if peer.unproved().count() >= UNPROVED_LINKS_MAX {
             let oldest = peer.unproved().min_by_key(|(_, link)| link.deadline).map(|(place, _)| place);
             if let Some(link) = oldest.and_then(|place| peer.incoming[place].take()) {

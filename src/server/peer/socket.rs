@@ -62,6 +62,6 @@ pub(in crate::server) fn is_readable(event: &Event) -> bool {
 }
 
 /// Whether writing may bring something, if only an end.
-pub(super) fn is_writable(event: &Event) -> bool {
+pub(in crate::server) fn is_writable(event: &Event) -> bool {
     event.is_writable() || event.is_write_closed() || event.is_error()
 }
