@@ -138,13 +138,16 @@ fn differences(examples: &[Example]) -> Vec<String> {
         PEER_ADDRESSES.iter().zip(&addresses).fold(text, |text, (address, free)| text.replace(address, free))
     };
 
-    let mut script = String::from("trap 'kill $(jobs -p) 2>/dev/null' EXIT\ntrap 'exit 1' TERM\n");
+    // `jobs -p` would not do: in dash's command substitution it prints nothing, and the daemons would stay.
+    let mut script = String::from("trap 'kill $daemons 2>/dev/null; wait' EXIT\ntrap 'exit 1' TERM\n");
     for (index, example) in examples.iter().enumerate() {
         script.push_str(&format!("{{ {}\n}} >.output-{index} 2>&1\n", here(&example.command)));
         if example.command.ends_with('&') {
             let own = example.command.split_whitespace().find_map(|word| word.strip_prefix("--uds="));
             let socket = here(own.unwrap_or(DEFAULT_SOCKET));
-            script.push_str(&format!("for i in 1 2 3 4 5 6 7 8 9 10; do [ -S {socket} ] || sleep 0.5; done\n"));
+            script.push_str(&format!(
+                "daemons=\"$daemons $!\"\nfor i in 1 2 3 4 5 6 7 8 9 10; do [ -S {socket} ] || sleep 0.5; done\n"
+            ));
         }
     }
     let directory_of_bbd = Path::new(env!("CARGO_BIN_EXE_bbd")).parent().unwrap().to_str().unwrap();
@@ -280,4 +283,14 @@ fn wrong_examples_are_noticed() {
     let differences = differences(&examples);
     assert_eq!(differences.len(), 2, "{differences:?}");
     assert!(differences[0].contains("should print\n2") && differences[0].contains("prints\n1"));
+}
+
+/// What an example starts in the background ends with the examples.
+#[test]
+fn nothing_that_an_example_starts_stays() {
+    let example = |command: &str| Example { command: command.to_owned(), output: vec!["its number".to_owned()] };
+    let daemon = Example { command: "bbd --dev &".to_owned(), output: Vec::new() };
+    let differences = differences(&[daemon, example("echo number=$!")]);
+    let number = differences[0].rsplit_once("number=").expect("the shell says it").1.trim();
+    assert!(number.parse::<u32>().is_ok() && !Path::new("/proc").join(number).exists(), "{number}");
 }
