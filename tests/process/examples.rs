@@ -6,11 +6,10 @@
 //!
 //! All blocks of a document run in one `sh`, in a fresh directory, with the `bbd` under test first in `PATH`. They speak of the
 //! default socket, `/tmp/bbd.sock`; here one in that directory stands for it, in their text and in `BBD_UDS`. A `bbd --dev` is
-//! started for them, unless a command of theirs starts a daemon behind its back (it ends in `&`). For the ports that they speak
-//! of, here stand some that nobody has.
+//! started for them, unless a command of theirs starts a daemon behind its back (it ends in `&`). For the ports 8080 to 8089 that
+//! they speak of, here stand ten that nobody has. `scripts` is there as in the source.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -18,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::support::{Daemon, TempDir, has_tool};
+use crate::support::{Daemon, TempDir, free_ports, has_tool, kill_nodes_in};
 
 const DEFAULT_SOCKET: &str = "/tmp/bbd.sock";
-/// The addresses that two nodes on one host have in examples.
-const PEER_ADDRESSES: [&str; 2] = ["127.0.0.1:8081", "127.0.0.1:8082"];
+/// How the ports begin that examples speak of, all but their last digit.
+const PORTS: &str = "808";
 /// How long all examples of a document may take on a busy machine.
 const EXAMPLES_TIME: Duration = Duration::from_secs(60);
 const ANYTHING: &str = "…";
@@ -118,11 +117,19 @@ fn output_matches(expected: &[String], lines: &[&str]) -> bool {
     }
 }
 
-/// Addresses of this host that nobody listens on, as far as one can know.
-fn free_addresses() -> [String; 2] {
-    // Both are held until both are known, so that they differ.
-    let listeners = PEER_ADDRESSES.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
+/// A text that speaks of ten other ports, from `first` on.
+fn with_ports(text: &str, first: u16) -> String {
+    let mut parts = text.split(PORTS);
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_digit = |character: Option<char>| character.is_some_and(|character| character.is_ascii_digit());
+        let is_apart = !is_digit(replaced.chars().next_back()) && !is_digit(part.chars().nth(1));
+        match part.chars().next().and_then(|digit| digit.to_digit(10)).filter(|_| is_apart) {
+            Some(digit) => replaced.push_str(&format!("{}{}", u32::from(first) + digit, &part[1..])),
+            None => replaced.push_str(&format!("{PORTS}{part}")),
+        }
+    }
+    replaced
 }
 
 /// Runs the examples and says which printed something else.
@@ -132,11 +139,10 @@ fn differences(examples: &[Example]) -> Vec<String> {
     let daemon = (!starts_daemon).then(|| Daemon::start::<&str>(&[]));
     let socket = daemon.as_ref().map_or(dir.path().join("bbd.sock"), |daemon| daemon.socket().to_owned());
     let socket = socket.to_str().unwrap();
-    let addresses = free_addresses();
-    let here = |text: &str| {
-        let text = text.replace(DEFAULT_SOCKET, socket);
-        PEER_ADDRESSES.iter().zip(&addresses).fold(text, |text, (address, free)| text.replace(address, free))
-    };
+    let first_port = free_ports(10);
+    let here = |text: &str| with_ports(&text.replace(DEFAULT_SOCKET, socket), first_port);
+    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"), dir.path().join("scripts"))
+        .unwrap();
 
     // `jobs -p` would not do: in dash's command substitution it prints nothing, and the daemons would stay.
     let mut script = String::from("trap 'kill $daemons 2>/dev/null; wait' EXIT\ntrap 'exit 1' TERM\n");
@@ -161,6 +167,7 @@ fn differences(examples: &[Example]) -> Vec<String> {
         .env("HOME", dir.path())
         .env("LC_ALL", "C.UTF-8")
         .env("BBD_UDS", socket)
+        .env("BBD", env!("CARGO_BIN_EXE_bbd"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -174,6 +181,7 @@ fn differences(examples: &[Example]) -> Vec<String> {
         }
         sleep(Duration::from_millis(5));
     }
+    kill_nodes_in(&dir.path().join("bbd-data"));
     let mut differences = Vec::new();
     for (index, example) in examples.iter().enumerate() {
         let output = fs::read(dir.path().join(format!(".output-{index}"))).unwrap_or_default();
@@ -194,7 +202,8 @@ fn run_document(path: &str) {
     let lines = if path.ends_with(".md") { markdown_lines(&text) } else { manual_lines(&text) };
     let examples = read_examples(&lines);
     assert!(!examples.is_empty(), "{path} has no examples");
-    if examples.iter().any(|example| example.command.contains("curl ")) && !has_tool("curl") {
+    let needs = |tool: &str| examples.iter().any(|example| example.command.contains(&format!("{tool} ")));
+    if ["curl", "jq"].into_iter().any(|tool| needs(tool) && !has_tool(tool)) {
         return;
     }
     let differences = differences(&examples);
@@ -244,6 +253,11 @@ fn examples_are_found_in_both_kinds_of_text() {
     let expected = [example("a \\\n   b", &["out 1"]), example("c", &[]), example("d", &["", ANYTHING])];
     assert_eq!(read_examples(&manual_lines(manual)), expected);
     assert_eq!(read_examples(&markdown_lines(markdown)), expected);
+}
+
+#[test]
+fn ports_are_replaced_where_they_stand_alone() {
+    assert_eq!(with_ports("8080 x:8081/ 18082 80833 808 808a 8089", 700), "700 x:701/ 18082 80833 808 808a 709");
 }
 
 #[test]

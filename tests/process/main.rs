@@ -14,6 +14,7 @@ mod limits;
 mod manual;
 mod map;
 mod map_backup;
+mod map_scripts;
 mod metrics;
 mod monitoring;
 mod peer_link;

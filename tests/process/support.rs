@@ -4,12 +4,15 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything that should happen at once may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,6 +25,38 @@ pub(crate) fn has_tool(name: &str) -> bool {
     let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     assert!(is_there || !is_ci, "{name} is missing; scripts/check installs it where CI=true");
     is_there
+}
+
+/// The first of so many ports in a row that nobody listens on, as far as one can know.
+pub(crate) fn free_ports(count: u16) -> u16 {
+    // Below those that the kernel gives to connections, which come and go.
+    let mut first = 10_000 + (std::process::id() as u16 % 500) * 40;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..1000 {
+        first = 10_000 + (first - 10_000 + 40 * (1 + NEXT.fetch_add(1, Ordering::Relaxed) as u16 % 7)) % 20_000;
+        // All are held until all are known.
+        let held: Vec<TcpListener> =
+            (first..first + count).map_while(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
+        if held.len() == usize::from(count) {
+            return first;
+        }
+    }
+    panic!("there are no {count} free ports in a row");
+}
+
+/// Kills the nodes that scripts/cluster_manager.sh has started in a folder, whatever became of the test.
+pub(crate) fn kill_nodes_in(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let run = fs::read_to_string(entry.path()).unwrap_or_default();
+        let pid = run.trim().strip_prefix("process ").and_then(|pid| pid.parse().ok());
+        let command = pid.map(|pid: i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default());
+        let is_ours = command.is_some_and(|command| {
+            String::from_utf8_lossy(&command).contains(&format!("--data-dir={}", folder.display()))
+        });
+        if let Some(pid) = pid.filter(|_| is_ours).and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
 }
 
 /// A directory that is removed with everything in it when dropped.

@@ -111,7 +111,9 @@ impl Replica {
             ));
         }
         if id == self.raft.id() {
-            return Progress::Done(Answer::not_allowed("this is the leader itself"));
+            let is_as_known = membership.find(member.uuid) == Some(&member);
+            let other_address = || Answer::not_allowed("this is the leader itself, at another address");
+            return Progress::Done(if is_as_known { Answer::ok("Added") } else { other_address() });
         }
         if membership.find(member.uuid) == Some(&member) {
             let is_committed = self.raft.is_membership_committed() && !membership.config.is_joint_consensus();
