@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::map::Map;
 use super::{KEY_MAX_BYTES, VALUE_MAX_BYTES};
+use crate::planted::{self, Bug};
 use crate::raft::lead::Image;
 use crate::raft::member::{Membership, Uuid};
 use crate::wire::{Malformed, Reader, Write as _};
@@ -38,7 +39,7 @@ pub struct Painter {
 impl Painter {
     /// A key is about to change, and has had this value.
     pub(super) fn note_change(&mut self, key: &Arc<str>, old: Option<&Arc<str>>) {
-        if self.cursor.as_ref().is_none_or(|cursor| key > cursor) {
+        if self.cursor.as_ref().is_none_or(|cursor| key > cursor) && !planted::is(Bug::SnapshotNotWhole) {
             self.changed.entry(Arc::clone(key)).or_insert_with(|| old.cloned());
         }
     }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::command::{Change, Command};
 use super::image::Painter;
+use crate::planted::{self, Bug};
 use crate::wire::{Malformed, Reader, Write as _};
 
 /// Answers kept for repeated writes at most, and their bytes: the oldest go first.
@@ -211,6 +212,9 @@ impl Map {
 
     /// Appends the answers that are kept, for a picture of the map.
     pub(super) fn write_answers(&self, out: &mut Vec<u8>) {
+        if planted::is(Bug::AnswersMissingInSnapshot) {
+            return out.put_u32(0);
+        }
         out.put_u32(u32::try_from(self.answers.len()).unwrap_or(u32::MAX));
         for key in &self.answers_order {
             let Some(kept) = self.answers.get(key) else { continue };

@@ -6,6 +6,7 @@ use std::fmt;
 
 use noraft::{ClusterConfig, NodeId};
 
+use crate::planted::{self, Bug};
 use crate::wire::{Malformed, Reader, Write as _};
 
 /// Members of a cluster at most, learners included.
@@ -100,8 +101,13 @@ pub struct Membership {
 impl Membership {
     /// Whether those for whom `holds` is true are a majority: of the voters, and in a joint configuration of the new ones too.
     pub fn is_majority(&self, holds: impl Fn(NodeId) -> bool) -> bool {
-        let is_majority = |ids: &BTreeSet<NodeId>| ids.iter().filter(|id| holds(**id)).count() > ids.len() / 2;
-        is_majority(&self.config.voters) && (self.config.new_voters.is_empty() || is_majority(&self.config.new_voters))
+        let learners =
+            self.config.non_voters.iter().filter(|id| planted::is(Bug::LearnerCounted) && holds(**id)).count();
+        let is_majority =
+            |ids: &BTreeSet<NodeId>| learners + ids.iter().filter(|id| holds(**id)).count() > ids.len() / 2;
+        let is_old_left_out = self.config.is_joint_consensus() && planted::is(Bug::NewConfigAlone);
+        (is_majority(&self.config.voters) || is_old_left_out)
+            && (self.config.new_voters.is_empty() || is_majority(&self.config.new_voters))
     }
 
     /// Whether a node votes, in the old or the new set.

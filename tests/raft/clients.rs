@@ -9,8 +9,11 @@ use bigbunny::kv::command::{Change, Command};
 use crate::history::{Back, Histories, OPERATIONS_MAX, Operation, What};
 use crate::rng::Rng;
 
-const KEYS: u64 = 6;
+/// So many keys are asked for at a time; one that is full is followed by a new one.
+const KEYS: usize = 5;
 const RETRIES_MAX: u32 = 8;
+/// Room in a key's history that is left for the reads at the end.
+const READS_AT_END: usize = 28;
 
 /// An operation that has no answer yet.
 struct Open {
@@ -28,6 +31,7 @@ struct Open {
 pub struct Clients {
     rng: Rng,
     pub histories: Histories,
+    keys: [u64; KEYS],
     open: BTreeMap<u64, Open>,
     next_id: u64,
     next_value: u64,
@@ -39,19 +43,30 @@ pub struct Clients {
 }
 
 /// What a client does next.
+#[derive(Clone, Debug)]
 pub struct Asked {
     pub id: u64,
     pub node: usize,
     pub question: Question,
 }
 
+/// What an answer leads to.
+#[derive(Default)]
+pub struct Led {
+    /// The client asks again.
+    pub again: Option<Asked>,
+    /// The answer says that this command, as bytes, is the entry at this index; and whether the write was sent more than once.
+    pub claim: Option<(u64, Vec<u8>, bool)>,
+}
+
 impl Clients {
-    pub fn new(rng: Rng) -> Self {
+    pub fn new(rng: Rng, first_id: u64) -> Self {
         Self {
             rng,
             histories: Histories::default(),
+            keys: std::array::from_fn(|at| at as u64),
             open: BTreeMap::new(),
-            next_id: 1_000_000,
+            next_id: first_id,
             next_value: 0,
             done: 0,
             mismatches: 0,
@@ -65,22 +80,39 @@ impl Clients {
         self.open.len()
     }
 
-    fn question(what: &What, key: &str, idempotency_key: Option<&String>) -> Question {
+    /// What has no answer, for people.
+    pub fn open(&self) -> String {
+        let story = |(id, open): (&u64, &Open)| format!("{id} of {}, {:?}, at node {}", open.key, open.what, open.node);
+        self.open.iter().map(story).collect::<Vec<String>>().join("; ")
+    }
+
+    fn command(what: &What, key: &str, idempotency_key: Option<&String>) -> Option<Command> {
         let key = key.to_owned();
         let change = match what.clone() {
-            What::Read => return Question::Read { key },
+            What::Read => return None,
             What::Set(value) => Change::Set { key, value },
             What::Delete => Change::Delete { key },
             What::Cas(expect, value) => Change::Cas { key, expect, value },
         };
-        let command = Command { idempotency_key: idempotency_key.cloned(), changes: vec![change], is_batch: false };
-        // As it comes over the wire.
-        Question::Write(Command::read(&command.to_bytes()).unwrap())
+        Some(Command { idempotency_key: idempotency_key.cloned(), changes: vec![change], is_batch: false })
+    }
+
+    fn question(what: &What, key: &str, idempotency_key: Option<&String>) -> Question {
+        match Self::command(what, key, idempotency_key) {
+            None => Question::Read { key: key.to_owned() },
+            // As it comes over the wire.
+            Some(command) => Question::Write(Command::read(&command.to_bytes()).unwrap()),
+        }
     }
 
     /// Asks something of a node at random.
     pub fn ask(&mut self, now: u64, nodes: usize) -> Option<Asked> {
-        let key = format!("key-{}", self.rng.below(KEYS));
+        let place = self.rng.index(KEYS);
+        let is_full = |history: &Vec<Operation>| history.len() >= OPERATIONS_MAX - READS_AT_END;
+        if self.histories.0.get(&format!("key-{}", self.keys[place])).is_some_and(is_full) {
+            self.keys[place] = self.keys.iter().max().unwrap() + 1;
+        }
+        let key = format!("key-{}", self.keys[place]);
         self.next_value += 1;
         let value = self.next_value.to_string();
         let known = |rng: &mut Rng, last: u64| (!rng.one_in(4)).then(|| (last - rng.below(last.min(12))).to_string());
@@ -95,16 +127,23 @@ impl Clients {
         self.begin(now, key, what, node, is_idempotent)
     }
 
-    /// Reads every key through one node, at the end.
-    pub fn read_all(&mut self, now: u64, node: usize) -> Vec<Asked> {
+    /// What a scenario asks: that, or a new value.
+    pub fn ask_for(&mut self, now: u64, key: &str, what: Option<What>, node: usize) -> Option<Asked> {
+        self.next_value += 1;
+        let what = what.unwrap_or(What::Set(self.next_value.to_string()));
+        self.begin(now, key.to_owned(), what, node, false)
+    }
+
+    /// Reads keys through a node, at the end: all of them, or a few.
+    pub fn read_all(&mut self, now: u64, node: usize, is_all: bool) -> Vec<Asked> {
         let keys: Vec<String> = self.histories.0.keys().cloned().collect();
-        keys.into_iter().filter_map(|key| self.begin(now, key, What::Read, node, false)).collect()
+        let few = keys.len().saturating_sub(if is_all { usize::MAX } else { 4 });
+        keys.into_iter().skip(few).filter_map(|key| self.begin(now, key, What::Read, node, false)).collect()
     }
 
     fn begin(&mut self, now: u64, key: String, what: What, node: usize, is_idempotent: bool) -> Option<Asked> {
         let history = self.histories.0.entry(key.clone()).or_default();
-        // Some room is left for the reads at the end.
-        let most = if what == What::Read { OPERATIONS_MAX } else { OPERATIONS_MAX - 28 };
+        let most = if what == What::Read { OPERATIONS_MAX } else { OPERATIONS_MAX - READS_AT_END };
         if history.len() >= most {
             return None;
         }
@@ -118,14 +157,19 @@ impl Clients {
         Some(Asked { id, node, question })
     }
 
-    /// An answer has come. Says what to ask again.
-    pub fn on_answer(&mut self, now: u64, id: u64, answer: &Answer, nodes: usize) -> Option<Asked> {
-        let open = self.open.remove(&id)?;
+    /// An answer has come.
+    pub fn on_answer(&mut self, now: u64, id: u64, answer: &Answer, nodes: usize) -> Led {
+        let Some(open) = self.open.remove(&id) else { return Led::default() };
         let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let mut claim = None;
         let back = match (answer.status, &open.what) {
             (200, What::Read) => Back::Done(ok_of(&answer.body)),
             (404, What::Read) => Back::Done(None),
-            (200, _) => Back::Done(None),
+            (200, _) => {
+                let command = Self::command(&open.what, &open.key, open.idempotency_key.as_ref()).unwrap();
+                claim = Some((index_of(&text), command.to_bytes(), open.retries > 0));
+                Back::Done(None)
+            }
             (409, What::Cas(..)) => {
                 self.mismatches += 1;
                 Back::Mismatch(mismatch_of(&answer.body))
@@ -134,33 +178,50 @@ impl Clients {
                 // For sure nothing was done.
                 self.refused += 1;
                 self.withdraw(&open);
-                return None;
+                return Led::default();
             }
             (507, _) if open.retries == 0 => {
                 self.refused += 1;
                 self.withdraw(&open);
-                return None;
+                return Led::default();
             }
-            (503 | 507, _) => return self.on_lost_answer(now, id, open, nodes),
+            (503 | 507, _) => return Led { again: self.on_lost_answer(id, open, nodes), claim },
             (status, _) => panic!("an answer of {status}: {text}"),
         };
         self.done += 1;
         self.histories.0.get_mut(&open.key).unwrap()[open.at].back = Some((now, back));
-        None
+        Led { again: None, claim }
     }
 
     /// Whoever asked a node that is gone gets no answer. Says what to ask again.
-    pub fn on_crash(&mut self, now: u64, node: usize, nodes: usize) -> Vec<Asked> {
+    pub fn on_crash(&mut self, node: usize, nodes: usize) -> Vec<Asked> {
         let lost: Vec<u64> = self.open.iter().filter(|(_, open)| open.node == node).map(|(id, _)| *id).collect();
         let mut again = Vec::new();
         for id in lost {
             let open = self.open.remove(&id).unwrap();
-            again.extend(self.on_lost_answer(now, id, open, nodes));
+            again.extend(self.on_lost_answer(id, open, nodes));
         }
         again
     }
 
-    fn on_lost_answer(&mut self, _now: u64, id: u64, mut open: Open, nodes: usize) -> Option<Asked> {
+    /// Nobody listens where a question went: nothing was done there. Says what to ask again.
+    pub fn on_refused(&mut self, id: u64, nodes: usize) -> Option<Asked> {
+        let open = self.open.remove(&id)?;
+        if open.retries == 0 {
+            self.refused += 1;
+            self.withdraw(&open);
+            return None;
+        }
+        self.on_lost_answer(id, open, nodes)
+    }
+
+    /// A client waits no longer. Says whether it still waited, for an answer of which node, and what it asks again.
+    pub fn give_up(&mut self, id: u64, nodes: usize) -> Option<(usize, Option<Asked>)> {
+        let open = self.open.remove(&id)?;
+        Some((open.node, self.on_lost_answer(id, open, nodes)))
+    }
+
+    fn on_lost_answer(&mut self, id: u64, mut open: Open, nodes: usize) -> Option<Asked> {
         let is_change = open.what != What::Read;
         if open.idempotency_key.is_none() || open.retries == RETRIES_MAX {
             self.unknown += u64::from(is_change);
@@ -192,6 +253,12 @@ fn ok_of(body: &[u8]) -> Option<String> {
         Some((name, Value::String(text))) if name == "Ok" => Some(text.into_owned()),
         other => panic!("no value: {other:?}"),
     }
+}
+
+/// The last number in an answer: `…"index":N}}`
+pub fn index_of(text: &str) -> u64 {
+    let (_, number) = text.rsplit_once("\"index\":").expect("an answer with an index");
+    number.trim_end_matches('}').parse().expect("an index")
 }
 
 /// `{"Err":{"CasMismatch":{"value":…}}}`

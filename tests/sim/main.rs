@@ -14,6 +14,8 @@ mod clients;
 mod coverage;
 mod kinds;
 mod linear;
+#[cfg(feature = "planted-bugs")]
+mod mistakes;
 mod model;
 mod pair;
 mod profile;

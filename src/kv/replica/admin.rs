@@ -37,6 +37,8 @@ struct Job {
 #[derive(Debug)]
 pub(super) enum Task {
     Add(Member),
+    /// The cluster was made, and is to be on the disk before anybody hears of it.
+    Init,
     Remove(NodeId),
     Change(BTreeSet<NodeId>),
     Transfer(Option<Uuid>),
@@ -96,6 +98,8 @@ impl Replica {
     fn advance(&mut self, now: Instant, job: &mut Job) -> Progress {
         match &job.task {
             Task::Add(member) => self.advance_add(now, member.clone(), job.is_begun),
+            Task::Init if self.applied.index.get() == 0 => Progress::Waits,
+            Task::Init => Progress::Done(Answer::json(201, "{\"Ok\":\"Initialized\"}")),
             Task::Remove(id) => self.advance_remove(now, *id, job.is_begun),
             Task::Change(voters) => self.advance_change(now, &voters.clone(), job.is_begun),
             Task::Transfer(uuid) => self.advance_transfer(now, *uuid, job.is_begun),
@@ -210,7 +214,7 @@ impl Replica {
                 {
                     Answer::ok("Changed")
                 }
-                Task::Add(_) | Task::Remove(_) | Task::Change(_) => Answer::unknown(),
+                Task::Init | Task::Add(_) | Task::Remove(_) | Task::Change(_) => Answer::unknown(),
             };
             self.answer(job.asker, answer, out);
         }
@@ -225,7 +229,7 @@ impl Replica {
                 Task::Add(_) => Answer::not_allowed(
                     "it is a learner now, but does not follow yet: is it reachable at this address, with the same --internal-token?",
                 ),
-                Task::Remove(_) | Task::Change(_) | Task::Transfer(_) => Answer::unknown(),
+                Task::Init | Task::Remove(_) | Task::Change(_) | Task::Transfer(_) => Answer::unknown(),
             };
             self.answer(job.asker, answer, out);
         }

@@ -23,13 +23,14 @@ use std::time::Duration;
 
 use noraft::{LogPosition, NodeId, Term};
 
-use self::admin::Admin;
+use self::admin::{Admin, Task};
 pub use self::snapshots::SNAPSHOT_ENTRIES;
 use self::snapshots::Snapshots;
 use super::ask::{Answer, Question};
 use super::command::Command;
 use super::map::Map;
 use crate::node::Entropy;
+use crate::planted::{self, Bug};
 use crate::raft;
 use crate::raft::entry::Entry;
 use crate::raft::lead::Image;
@@ -450,9 +451,12 @@ impl Replica {
                 out.notice(Notice::MembershipChanged { voters, learners });
             }
             Entry::Command(bytes) => {
-                let Ok(command) = Command::read(bytes) else {
+                let Ok(mut command) = Command::read(bytes) else {
                     return self.break_down("a committed write cannot be read; run the same bbd on all nodes", out);
                 };
+                if planted::is(Bug::AnswersOfLeaderOnly) && proposed.is_none() {
+                    command.idempotency_key = None;
+                }
                 let outcome = self.map.apply(index, &command);
                 if let Some(proposed) = proposed.as_ref().filter(|proposed| proposed.term == position.term) {
                     let answer = Answer::of_write(&proposed.command, &outcome);
@@ -585,13 +589,13 @@ impl Replica {
         Uuid::from_random(bytes)
     }
 
-    fn on_init(&mut self, now: Instant, out: &mut Outbox) -> Answer {
+    fn on_init(&mut self, now: Instant, asker: Asker, out: &mut Outbox) {
         let cluster = self.draw_uuid();
         if !self.raft.create_cluster(now, cluster, self.settings.own.clone()) {
-            return Answer::not_allowed("this node belongs to a cluster already");
+            return self.answer(asker, Answer::not_allowed("this node belongs to a cluster already"), out);
         }
         out.notice(Notice::Initialised { cluster });
-        Answer::json(201, "{\"Ok\":\"Initialized\"}")
+        self.queue_admin(now, asker, Task::Init);
     }
 
     fn init_by_write(&mut self, now: Instant, out: &mut Outbox) {

@@ -10,6 +10,7 @@ use super::{
 use crate::kv::ask::{Answer, Question};
 use crate::kv::command::Command;
 use crate::kv::map::BESIDE_KEY_BYTES;
+use crate::planted::{self, Bug};
 use crate::raft::member::Uuid;
 use crate::raft::message::{FORWARDED_MAX_BYTES, Message};
 use crate::time::Instant;
@@ -30,10 +31,7 @@ impl Replica {
                 }
             }
             Question::Backup => self.on_backup(asker, out),
-            Question::Init => {
-                let answer = self.on_init(now, out);
-                self.answer(asker, answer, out);
-            }
+            Question::Init => self.on_init(now, asker, out),
             Question::Watch { prefix, from } => self.on_watch(now, asker, prefix, from, out),
             Question::Write(_)
             | Question::Read { .. }
@@ -78,6 +76,11 @@ impl Replica {
                 }
             }
             Question::Read { .. } | Question::List { .. } => {
+                if planted::is(Bug::ReadUnproved)
+                    && let Some(answer) = self.answer_from_here(&question)
+                {
+                    return self.answer(asker, answer, out);
+                }
                 let number = self.next_number();
                 if self.raft.read(number) {
                     self.reads.insert(number, Read { asker, question, deadline });
@@ -254,7 +257,7 @@ impl Replica {
             }
             None => {
                 // What has been looked at is not looked at again.
-                watch.from = watch.from.max(self.applied.index.get());
+                watch.from = watch.from.max(self.applied.index.get()) + u64::from(planted::is(Bug::WatchSkips));
                 true
             }
         });
@@ -301,7 +304,7 @@ impl Replica {
         let lost = self.passed_on.iter().filter(|(_, passed_on)| Some(passed_on.to) == to).map(|(id, _)| *id);
         for id in lost.collect::<Vec<u64>>() {
             let Some(passed_on) = self.passed_on.remove(&id) else { continue };
-            if passed_on.question.is_change() {
+            if passed_on.question.is_change() && !planted::is(Bug::ForwardedTwice) {
                 out.answer(passed_on.client, Answer::unknown());
             } else {
                 let asker = Asker::Client(passed_on.client);

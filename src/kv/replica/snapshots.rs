@@ -8,6 +8,7 @@ use noraft::{LogPosition, NodeId};
 use super::{Asker, Notice, Outbox, Replica};
 use crate::kv::ask::{Answer, Kind};
 use crate::kv::image::{self, Shown};
+use crate::planted::{self, Bug};
 use crate::raft::lead::Image;
 use crate::time::Instant;
 
@@ -121,6 +122,9 @@ impl Replica {
         if std::mem::take(&mut self.snapshots.is_for_disk) {
             self.snapshots.saving = Some(image.last);
             out.images.push(Arc::clone(&image));
+            if planted::is(Bug::CompactedBeforeSaved) {
+                self.on_image_saved(now, image.last, out);
+            }
         }
         for asker in std::mem::take(&mut self.snapshots.backups) {
             let answer = Answer { status: 200, kind: Kind::Bytes, body: image.bytes.clone(), lag_ms: None };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use noraft::{LogEntry, LogIndex, NodeId};
 
 use super::{Append, Event, Node, Outbox, Save, Saving};
+use crate::planted::{self, Bug};
 use crate::raft::entry::Entry;
 use crate::raft::lead::Lead;
 use crate::raft::member::Membership;
@@ -95,7 +96,7 @@ impl Node {
         }
         let mut save = std::mem::take(&mut self.next_save);
         let has_vote = actions.save_current_term || actions.save_voted_for;
-        if has_vote {
+        if has_vote && !planted::is(Bug::VoteNotSaved) {
             save.vote = Some((self.term(), self.core.voted_for()));
         }
         if let Some(appended) = &actions.append_log_entries {
@@ -157,24 +158,40 @@ impl Node {
     }
 
     pub(super) fn send_when_saved(&mut self, to: NodeId, message: Message, out: &mut dyn Outbox) {
-        if self.issued_batch == self.saved_batch {
+        let is_vote = matches!(message, Message::Vote { .. } | Message::VoteReply { .. });
+        let is_early = planted::is(if is_vote { Bug::VoteBeforeSync } else { Bug::AckBeforeSync });
+        if self.issued_batch == self.saved_batch || is_early {
             out.send(to, message);
         } else {
             self.held.push_back((self.issued_batch, to, message));
         }
     }
 
+    /// Sends what names this node's term, and depends on nothing else: it does not wait for entries that are on their way to the disk.
+    pub(super) fn send_in_term(&mut self, to: NodeId, message: Message, out: &mut dyn Outbox) {
+        if self.is_term_saved() {
+            out.send(to, message);
+        } else {
+            // The term is on its way, or goes with the next batch.
+            self.held.push_back((self.issued_batch + u64::from(self.is_term_new()), to, message));
+        }
+    }
+
+    /// Whether the term or the vote has changed since the last batch.
+    fn is_term_new(&self) -> bool {
+        self.core.actions().save_current_term || self.core.actions().save_voted_for
+    }
+
     /// Whether the term that this node is in is on its disk.
     pub(in crate::raft) fn is_term_saved(&self) -> bool {
-        let is_waiting = self.core.actions().save_current_term || self.core.actions().save_voted_for;
-        self.vote_batch <= self.saved_batch && !is_waiting
+        (self.vote_batch <= self.saved_batch && !self.is_term_new()) || planted::is(Bug::TermNotSaved)
     }
 
     /// The commit index, if an entry of this leader's term is committed: before that it may be behind those of former leaders.
     pub(in crate::raft) fn committed_in_term(&self) -> Option<u64> {
         let commit = self.commit();
         let term = self.core.log().entries().get_term(LogIndex::new(commit))?;
-        (term == self.term()).then_some(commit)
+        (term == self.term() || planted::is(Bug::ReadWithoutOwnTerm)).then_some(commit)
     }
 
     pub(super) fn check_reads(&mut self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use noraft::{LogPosition, NodeId, Term};
 
 use super::{Append, Event, Node, Outbox, PreVote};
+use crate::planted::{self, Bug};
 use crate::raft::member::{Membership, Uuid};
 use crate::raft::message::Message;
 use crate::raft::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN};
@@ -84,12 +85,13 @@ impl Node {
         out: &mut dyn Outbox,
     ) {
         if self.is_stranger_to_leader(from) {
-            return out.send(from, Message::Removed { term: self.term() });
+            return self.send_in_term(from, Message::Removed { term: self.term() }, out);
         }
         let hears_leader =
             self.lead.is_some() || (self.leader.is_some() && now.since(self.leader_heard) < ELECTION_TIMEOUT_MIN);
+        let hears_leader = hears_leader && !planted::is(Bug::PreVoteAlways);
         let granted = term > self.term() && last >= self.last() && !hears_leader;
-        out.send(from, Message::PreVoteReply { term: self.term(), asked: term, granted });
+        self.send_in_term(from, Message::PreVoteReply { term: self.term(), asked: term, granted }, out);
     }
 
     /// Somebody who is no member, and this node leads and knows for sure.

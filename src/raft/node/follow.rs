@@ -69,10 +69,12 @@ impl Node {
         part: &[u8],
         out: &mut dyn Outbox,
     ) {
-        let reply = |received| Message::SnapshotReply { term: self.core.current_term(), last, received };
+        let term = self.term();
+        let reply = |received| Message::SnapshotReply { term, last, received };
         if last.index.get() <= self.commit() {
             self.receiving = None;
-            return out.send(from, reply(total));
+            // What was installed may be on its way to the disk still.
+            return self.send_when_saved(from, reply(total), out);
         }
         if total > self.image_max_bytes {
             return;
@@ -95,7 +97,7 @@ impl Node {
             self.events.push_back(Event::SnapshotReceived(image));
         } else {
             let received = receiving.bytes.len() as u64;
-            out.send(from, reply(received));
+            self.send_in_term(from, reply(received), out);
         }
     }
 

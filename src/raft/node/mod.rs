@@ -18,6 +18,7 @@ use super::entry::{Entry, Tail};
 use super::lead::{Image, Lead};
 use super::member::{Member, Membership, Uuid};
 use super::message::Message;
+use crate::planted::{self, Bug};
 use crate::time::Instant;
 
 /// What a node has done with what it was told. Nothing may be sent before what was saved before it is on disk; the node takes care of
@@ -302,7 +303,8 @@ impl Node {
     /// All entries up to here are committed, and on this node's own disk.
     #[must_use]
     pub fn commit(&self) -> u64 {
-        self.core.commit_index().get().min(self.durable).max(self.applied).max(self.start().index.get())
+        let durable = if planted::is(Bug::AnswerBeforeSync) { u64::MAX } else { self.durable };
+        self.core.commit_index().get().min(durable).max(self.applied).max(self.start().index.get())
     }
 
     /// The last entry on its own disk.
@@ -487,6 +489,7 @@ impl Node {
         }
         self.durable = if is_new { last.index.get() } else { self.durable.max(last.index.get()) };
         self.applied = last.index.get();
+        let is_new = is_new || planted::is(Bug::TailThrownAway);
         self.begin_log_at(Start { position: last, membership, snapshot: last, is_new });
         self.find_membership();
         self.after_core(now);
@@ -553,7 +556,7 @@ impl Node {
             }
             Message::Vote { term, last } => {
                 if self.is_stranger_to_leader(from) {
-                    return out.send(from, Message::Removed { term: self.term() });
+                    return self.send_in_term(from, Message::Removed { term: self.term() }, out);
                 }
                 self.tell_core(now, &noraft::Message::RequestVoteCall { from, term, last_position: last });
             }
@@ -580,7 +583,7 @@ impl Node {
                     self.note_leader(now, from);
                 }
                 // Of an old leader's, the answer says the newer term.
-                out.send(from, Message::HeartbeatReply { term: self.term(), round });
+                self.send_in_term(from, Message::HeartbeatReply { term: self.term(), round }, out);
             }
             Message::HeartbeatReply { term, round } => {
                 self.observe_term(now, from, newer);
@@ -618,10 +621,10 @@ impl Node {
     /// Time has passed.
     pub fn on_time(&mut self, now: Instant, out: &mut dyn Outbox) {
         if let Some(lead) = &self.lead {
-            if lead.next_tick() > now {
+            if lead.next_deadline() > now {
                 return;
             }
-            if !lead.hears_majority(now, self.id(), &self.membership) {
+            if !lead.hears_majority(now, self.id(), &self.membership) && !planted::is(Bug::NoQuorumCheck) {
                 return self.step_down(now);
             }
             if self.tick(now, out) {
@@ -632,7 +635,12 @@ impl Node {
             self.reset_election_timer(now);
             self.take_back_own_removal();
             if self.membership.is_voter(self.id()) && !self.removed {
-                self.ask_for_pre_votes(now, out);
+                if planted::is(Bug::PreVoteSkipped) {
+                    self.core.handle_election_timeout();
+                    self.after_core(now);
+                } else {
+                    self.ask_for_pre_votes(now, out);
+                }
             } else if !self.removed {
                 self.ask_whether_removed(out);
             }

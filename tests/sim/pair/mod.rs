@@ -14,8 +14,6 @@ mod host;
 mod ledger;
 mod net;
 mod operators;
-#[cfg(feature = "planted-bugs")]
-mod planted;
 mod profile;
 mod turn;
 mod visits;
@@ -42,4 +40,10 @@ fn pair_of_nodes() {
 #[test]
 fn the_same_seed_is_the_same_pair() {
     runs_of_a_pair().check_repeats(1..4);
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_bugs_are_found() {
+    crate::mistakes::find_all(bigbunny::planted::Bug::OF_PAIR, runs_of_a_pair);
 }

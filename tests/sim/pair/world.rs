@@ -135,7 +135,6 @@ impl World {
             unsent: None,
             refuses: true,
             branch: None,
-            was_primary: None,
             forced: false,
             forwarded: BTreeMap::new(),
             stopping: None,
@@ -324,7 +323,6 @@ impl World {
         host.unsent = None;
         host.refuses = refuses;
         host.branch = None;
-        host.was_primary = None;
         host.forced = false;
         host.forwarded.clear();
         host.stopping = None;
