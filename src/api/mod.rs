@@ -102,8 +102,8 @@ pub struct ReplyShape {
     pub operation: Operation,
 }
 
-/// A request whose head is in order; only its body is still to be read. It is moved several times on its way, so what few requests
-/// have is kept elsewhere.
+/// A request whose head is in order; only its body is still to be read. It is large, so it is moved as little as can be, and what few
+/// requests have is kept elsewhere.
 #[derive(Debug)]
 pub struct Prepared<'b> {
     endpoint: &'static Endpoint,
@@ -405,15 +405,24 @@ impl<'b> Prepared<'b> {
         ReplyShape { operation: self.endpoint.operation }
     }
 
-    /// Reads the body and says what to do.
+    /// The store that it asks about by id.
+    #[must_use]
+    pub fn store(&self) -> Option<&StoreKey> {
+        match &self.call {
+            Call::Node(request) => request.operation.subject().0,
+            Call::Page(_) | Call::Promote { .. } | Call::ReleaseLock { .. } => None,
+        }
+    }
+
+    /// Reads the body and says what to do. To be called once.
     ///
     /// # Errors
     /// The body is not what the endpoint takes.
-    pub fn call(mut self, connection: ConnectionId, body: &'b [u8]) -> Result<Call<'b>, ApiError> {
-        let Call::Node(request) = &mut self.call else { return Ok(self.call) };
+    pub fn call(&mut self, connection: ConnectionId, body: &'b [u8]) -> Result<&Call<'b>, ApiError> {
+        let Call::Node(request) = &mut self.call else { return Ok(&self.call) };
         read_body(&mut request.operation, self.endpoint.operation, body, self.is_octet_stream)?;
         request.connection = connection;
-        if let Some((key, mut digest)) = self.idempotency.map(|boxed| *boxed)
+        if let Some((key, mut digest)) = self.idempotency.take().map(|boxed| *boxed)
             && !matches!(request.operation, NodeOperation::ReadMany { .. })
         {
             digest.update(body);
@@ -421,7 +430,7 @@ impl<'b> Prepared<'b> {
             fingerprint.copy_from_slice(&digest.finalize()[..16]);
             request.idempotency = Some(Idempotency { key, fingerprint });
         }
-        Ok(self.call)
+        Ok(&self.call)
     }
 }
 

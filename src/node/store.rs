@@ -1,12 +1,15 @@
 //! One store as it lies in memory: 64 bytes, one cache line, and one allocation for what is in it.
 //!
 //! ```text
-//! key 20 | expiry 6 | version 6 | payload pointer and length 16 | timer links 8 | epoch 4 | customer 3 | flags 1
+//! key 20 | expiry 6 | version 6 | payload 16 | timer links 8 | epoch 4 | customer 3 | flags 1
 //! ```
 //!
-//! The payload is the content, and behind it, for a named store, the name and one byte with the name's length less one: so a
-//! store knows its name without a table. A counter's content is its value, or value and bounds. Locks live in `locks`.
+//! The payload points to the content, and behind it, for a named store, the name and one byte with the name's length less one: so a
+//! store knows its name without a table. A counter's content is its value, or value and bounds; a mere value stands in the payload itself.
+//! Locks live in `locks`.
 //! A store that was deleted or has expired keeps its place for a while, as the memory that its id is used up.
+
+use std::num::NonZeroU8;
 
 use super::request::{Content, Counter, Etag, StoreKey};
 use crate::wheel::Link;
@@ -55,13 +58,19 @@ impl U48 {
     }
 }
 
+/// Content and name. A counter that has neither bounds nor a name needs no memory beside its entry, and a step of it no wait for that.
+enum Payload {
+    Bytes(Box<[u8]>),
+    Number(i64),
+}
+
 /// A store, or what is left of one. Aligned, or it would lie across two cache lines, and nearly every request would wait for both.
 #[repr(align(64))]
 pub(super) struct Entry {
     pub(super) key: StoreKey,
     expires_ms: U48,
     version: U48,
-    payload: Box<[u8]>,
+    payload: Payload,
     pub(super) link: Link,
     epoch: u32,
     customer: [u8; 3],
@@ -70,14 +79,25 @@ pub(super) struct Entry {
 
 const _: () = assert!(size_of::<Option<Entry>>() == 64);
 
-/// State, and whether there is a name and a lock, in one byte.
+/// State, and whether there is a name and a lock, in one byte. Its lowest bit is always set, so that an `Option<Entry>` is no larger than
+/// an entry.
 #[derive(Clone, Copy)]
-struct Flags(u8);
+struct Flags(NonZeroU8);
 
 impl Flags {
-    const STATE: u8 = 0b0011;
-    const NAMED: u8 = 0b0100;
-    const LOCKED: u8 = 0b1000;
+    const NONE: Self = Self(NonZeroU8::MIN);
+    const STATE: u8 = 0b0_0110;
+    const NAMED: u8 = 0b0_1000;
+    const LOCKED: u8 = 0b1_0000;
+
+    const fn of(self, mask: u8) -> u8 {
+        self.0.get() & mask
+    }
+
+    /// Makes the bits of `mask` those of `bits`.
+    fn set(&mut self, mask: u8, bits: u8) {
+        self.0 = NonZeroU8::MIN | (self.0.get() & !mask) | bits;
+    }
 }
 
 impl Entry {
@@ -88,11 +108,11 @@ impl Entry {
             key,
             expires_ms: U48::new(0),
             version: U48::new(0),
-            payload: Box::default(),
+            payload: Payload::Bytes(Box::default()),
             link: Link::default(),
             epoch: 0,
             customer: [a, b, c],
-            flags: Flags(0),
+            flags: Flags::NONE,
         };
         entry.set_etag(etag);
         entry.set_expires_ms(expires_ms);
@@ -104,22 +124,22 @@ impl Entry {
     }
 
     pub(super) fn state(&self) -> State {
-        match self.flags.0 & Flags::STATE {
-            0 => State::Blob,
-            1 => State::Counter,
-            2 => State::Expired,
+        match self.flags.of(Flags::STATE) {
+            0b000 => State::Blob,
+            0b010 => State::Counter,
+            0b100 => State::Expired,
             _ => State::Tombstone,
         }
     }
 
     fn set_state(&mut self, state: State) {
         let bits = match state {
-            State::Blob => 0,
-            State::Counter => 1,
-            State::Expired => 2,
-            State::Tombstone => 3,
+            State::Blob => 0b000,
+            State::Counter => 0b010,
+            State::Expired => 0b100,
+            State::Tombstone => 0b110,
         };
-        self.flags.0 = self.flags.0 & !Flags::STATE | bits;
+        self.flags.set(Flags::STATE, bits);
     }
 
     /// It holds content: it neither was deleted nor has been collected.
@@ -128,11 +148,11 @@ impl Entry {
     }
 
     pub(super) const fn has_lock_line(&self) -> bool {
-        self.flags.0 & Flags::LOCKED != 0
+        self.flags.of(Flags::LOCKED) != 0
     }
 
-    pub(super) const fn set_has_lock_line(&mut self, yes: bool) {
-        self.flags.0 = self.flags.0 & !Flags::LOCKED | if yes { Flags::LOCKED } else { 0 };
+    pub(super) fn set_has_lock_line(&mut self, yes: bool) {
+        self.flags.set(Flags::LOCKED, if yes { Flags::LOCKED } else { 0 });
     }
 
     pub(super) const fn expires_ms(&self) -> u64 {
@@ -155,31 +175,42 @@ impl Entry {
     }
 
     const fn is_named(&self) -> bool {
-        self.flags.0 & Flags::NAMED != 0
+        self.flags.of(Flags::NAMED) != 0
+    }
+
+    /// The content, unless it is a mere number, and the name with its length behind it.
+    fn split(&self) -> (&[u8], &[u8]) {
+        let Payload::Bytes(bytes) = &self.payload else { return (&[], &[]) };
+        if !self.is_named() {
+            return (bytes, &[]);
+        }
+        let len_less_one = *bytes.last().expect("a named store's payload ends with its name");
+        bytes.split_at(bytes.len() - usize::from(len_less_one) - 2)
     }
 
     fn content_len(&self) -> usize {
-        if !self.is_named() {
-            return self.payload.len();
+        match &self.payload {
+            Payload::Bytes(_) => self.split().0.len(),
+            Payload::Number(_) => COUNTER_BYTES,
         }
-        let len_less_one = *self.payload.last().expect("a named store's payload ends with its name");
-        self.payload.len() - usize::from(len_less_one) - 2
     }
 
     pub(super) fn name(&self) -> Option<&str> {
-        let name = &self.payload[self.content_len()..];
-        let (_, name) = name.split_last()?;
+        let (_, name) = self.split().1.split_last()?;
         Some(std::str::from_utf8(name).expect("names came in as str"))
     }
 
     /// The bytes of a blob. Only of a blob.
     pub(super) fn blob(&self) -> &[u8] {
-        &self.payload[..self.content_len()]
+        self.split().0
     }
 
     /// The counter. Only of a counter.
     pub(super) fn counter(&self) -> Counter {
-        let payload = &self.payload[..self.content_len()];
+        if let Payload::Number(value) = self.payload {
+            return Counter { value, min: None, max: None };
+        }
+        let payload = self.split().0;
         let number =
             |at: usize| i64::from_le_bytes(payload[at..at + 8].try_into().expect("a counter's numbers are 8 bytes"));
         let has = payload.get(COUNTER_BYTES).copied().unwrap_or(0);
@@ -187,9 +218,20 @@ impl Entry {
         Counter { value: number(0), min: bound(HAS_MIN, 9), max: bound(HAS_MAX, 17) }
     }
 
+    /// Reads a byte of each cache line of the content, up to a bound, so that it is in the cache.
+    pub(super) fn look_at_content(&self) -> u8 {
+        const CACHE_LINE_BYTES: usize = 64;
+        const LINES_MAX: usize = 64;
+        let Payload::Bytes(bytes) = &self.payload else { return 0 };
+        bytes.iter().step_by(CACHE_LINE_BYTES).take(LINES_MAX).fold(0, |seen, &byte| seen ^ byte)
+    }
+
     /// Only of a counter.
     pub(super) fn set_counter_value(&mut self, value: i64) {
-        self.payload[..COUNTER_BYTES].copy_from_slice(&value.to_le_bytes());
+        match &mut self.payload {
+            Payload::Bytes(bytes) => bytes[..COUNTER_BYTES].copy_from_slice(&value.to_le_bytes()),
+            Payload::Number(number) => *number = value,
+        }
     }
 
     pub(super) fn content(&self) -> Content<'_> {
@@ -205,13 +247,18 @@ impl Entry {
         let mut counter_bytes = [0; BOUNDED_COUNTER_BYTES];
         let (state, bytes) = match content {
             Content::Blob(bytes) => (State::Blob, bytes),
+            Content::Counter(Counter { value, min: None, max: None }) if !self.is_named() => {
+                self.payload = Payload::Number(value);
+                return self.set_state(State::Counter);
+            }
             Content::Counter(counter) => (State::Counter, counter_content(&counter, &mut counter_bytes)),
         };
-        let old_len = self.content_len();
-        if old_len == bytes.len() {
-            self.payload[..old_len].copy_from_slice(bytes);
-        } else {
-            self.payload = [bytes, &self.payload[old_len..]].concat().into_boxed_slice();
+        let is_as_long = self.split().0.len() == bytes.len();
+        match &mut self.payload {
+            Payload::Bytes(old) if is_as_long => old[..bytes.len()].copy_from_slice(bytes),
+            Payload::Bytes(_) | Payload::Number(_) => {
+                self.payload = Payload::Bytes([bytes, self.split().1].concat().into_boxed_slice());
+            }
         }
         self.set_state(state);
     }
@@ -219,16 +266,23 @@ impl Entry {
     /// Gives the store a name of 1 to 256 bytes, in place of the one it may have.
     pub(super) fn set_name(&mut self, name: &str) {
         let len_less_one = u8::try_from(name.len() - 1).expect("names are 1 to 256 bytes");
-        let content = &self.payload[..self.content_len()];
-        self.payload = [content, name.as_bytes(), &[len_less_one]].concat().into_boxed_slice();
-        self.flags.0 |= Flags::NAMED;
+        let number;
+        let content = match self.payload {
+            Payload::Bytes(_) => self.split().0,
+            Payload::Number(value) => {
+                number = value.to_le_bytes();
+                &number
+            }
+        };
+        self.payload = Payload::Bytes([content, name.as_bytes(), &[len_less_one]].concat().into_boxed_slice());
+        self.flags.set(Flags::NAMED, Flags::NAMED);
     }
 
     /// Takes content and name out and leaves the memory of a used-up id, until `until_ms`.
     pub(super) fn become_remains(&mut self, state: State, until_ms: u64) {
         assert!(matches!(state, State::Expired | State::Tombstone) && !self.has_lock_line());
-        self.payload = Box::default();
-        self.flags = Flags(0);
+        self.payload = Payload::Bytes(Box::default());
+        self.flags = Flags::NONE;
         self.set_state(state);
         self.set_expires_ms(until_ms);
     }
@@ -318,13 +372,36 @@ mod tests {
     }
 
     #[test]
+    fn a_mere_number_becomes_anything_and_back() {
+        let counter = Counter { value: -5, min: None, max: None };
+        let bounded = Counter { max: Some(7), ..counter };
+        let mut entry = entry();
+        for content in [Content::Counter(counter), Content::Blob(b"12345678"), Content::Counter(bounded)] {
+            entry.set_content(Content::Counter(counter));
+            assert!(matches!(entry.payload, Payload::Number(-5)));
+            assert_eq!((entry.counter(), entry.cost_bytes()), (counter, STORE_OVERHEAD_BYTES + 8));
+            entry.set_content(content);
+            match content {
+                Content::Blob(bytes) => assert_eq!((entry.state(), entry.blob()), (State::Blob, bytes)),
+                Content::Counter(counter) => assert_eq!((entry.state(), entry.counter()), (State::Counter, counter)),
+            }
+        }
+        entry.set_content(Content::Counter(counter));
+        entry.set_name("n");
+        entry.set_counter_value(6);
+        assert_eq!((entry.counter().value, entry.name()), (6, Some("n")));
+        entry.set_content(Content::Counter(counter));
+        assert_eq!((entry.counter(), entry.name()), (counter, Some("n")));
+    }
+
+    #[test]
     fn remains_keep_the_key_and_nothing_else() {
         let mut entry = entry();
         entry.set_name("n");
         entry.set_content(Content::Blob(b"secret"));
         entry.become_remains(State::Tombstone, 9);
         assert_eq!((entry.state(), entry.name(), entry.expires_ms()), (State::Tombstone, None, 9));
-        assert!(entry.payload.is_empty() && !entry.is_store());
+        assert!(matches!(&entry.payload, Payload::Bytes(bytes) if bytes.is_empty()) && !entry.is_store());
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Server {
         now: Now,
         id: ConnectionId,
         frame: ReplyFrame,
-        prepared: Prepared<'b>,
+        prepared: &mut Prepared<'b>,
         body: &'b [u8],
     ) {
         let shape = prepared.reply_shape();
@@ -57,9 +57,11 @@ impl Server {
                 let Some(connection) = self.connections.get(id) else { return };
                 connection.owed = Some(Owed { frame, shape, is_change: request.operation.is_change() });
                 connection.known_to_node = true;
-                self.tell_node(now, Input::Request { id: request_id(id), request });
+                let (node, mut replies) = self.node_and_replies(now);
+                node.on_request(now, request_id(id), request, &mut replies);
+                self.end_links_if_misbehaved(now);
             }
-            Ok(Call::Promote { force }) => {
+            Ok(&Call::Promote { force }) => {
                 let Some(connection) = self.connections.get(id) else { return };
                 connection.owed = Some(Owed { frame, shape, is_change: false });
                 self.log.event(
@@ -69,9 +71,9 @@ impl Server {
                 );
                 self.tell_node(now, Input::Promote { id: request_id(id), force });
             }
-            Ok(Call::Page(page)) => self.answer_page(now, id, frame, operation, page),
+            Ok(&Call::Page(page)) => self.answer_page(now, id, frame, operation, page),
             Ok(Call::ReleaseLock { id: store, customer }) => {
-                let released = self.release_lock(now, &store, customer);
+                let released = self.release_lock(now, store, *customer);
                 let result = if released { AnswerResult::OK } else { AnswerResult::of_code(Code::NotFound) };
                 self.note_answer(id, Some(operation), result);
                 self.answer(now, id, frame, |output, frame, date| api::write_released(output, frame, date, released));

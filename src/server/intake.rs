@@ -67,6 +67,18 @@ pub enum Step<'b> {
     },
 }
 
+/// A request that was there whole.
+pub struct WholeRequest<'b> {
+    /// For its answer.
+    pub frame: ReplyFrame,
+    /// What is known of it without its body.
+    pub prepared: Prepared<'b>,
+    /// Its body.
+    pub body: &'b [u8],
+    /// How long it is, its body included.
+    pub bytes: usize,
+}
+
 /// Two buffers of the loop's own: the head and the decoded body of a chunked request, for as long as it is served.
 #[derive(Default)]
 pub struct ChunkedScratch {
@@ -177,6 +189,29 @@ impl Intake {
                 (dropped + consumed, step)
             }
         }
+    }
+
+    /// The request at the start of `bytes`, if it is there whole, does not come in chunks and is not to be refused, and if nothing has been
+    /// made of these bytes yet; anything else is for [`Self::next`], which would say the same of it. Nothing is changed, so that several
+    /// can be read before the first is served.
+    pub fn whole_request<'b>(&self, bytes: &'b [u8], context: &mut Context<'b, '_>) -> Option<WholeRequest<'b>> {
+        if bytes.is_empty() || !matches!(self.phase, Phase::Head) || self.scanned != 0 {
+            return None;
+        }
+        // By reference: a head is large.
+        let parsed = parse_head(bytes, &mut 0, context.head_limits);
+        let Ok(Some((head, head_bytes))) = &parsed else { return None };
+        let body_bytes = match head.body {
+            BodyFraming::Empty => 0,
+            BodyFraming::Length(length) => usize::try_from(length).ok()?,
+            BodyFraming::Chunked => return None,
+        };
+        let body = bytes[*head_bytes..].get(..body_bytes)?;
+        let prepared = api::prepare(head, context.door, context.settings, context.keyring).ok()?;
+        if body_bytes > prepared.body_limit() {
+            return None;
+        }
+        Some(WholeRequest { frame: frame_of(head, context.door), prepared, body, bytes: head_bytes + body_bytes })
     }
 
     fn read_head<'b>(

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::arrivals::Arrived;
 use super::limits::{
     REQUESTS_PER_CLOCK, REQUESTS_PER_TURN_MAX, REQUESTS_PER_VISIT_MAX, REQUESTS_PER_VISIT_MIN, SLOW_REQUESTS_PER_TURN,
     SLOW_VISITS_TIME_MAX, VISITS_TIME_MAX,
@@ -44,17 +45,17 @@ impl Server {
         }
         let quota = (REQUESTS_PER_TURN_MAX / waiting).clamp(REQUESTS_PER_VISIT_MIN, REQUESTS_PER_VISIT_MAX);
         let mut visits = Visits::new(now, slow > 0);
-        for _ in 0..prompt {
-            let Some(id) = self.connections.next_prompt() else { break };
-            self.visit_one(&mut visits, id, quota);
-            if visits.prompt_share_is_used() {
-                break;
-            }
+        let mut left = prompt;
+        while left > 0 && !visits.prompt_share_is_used() {
+            left -= match left {
+                1 => self.visit_alone(&mut visits, quota),
+                _ => self.visit_together(&mut visits, left, quota).max(1),
+            };
         }
         let slow_began = visits.now.monotonic;
         for _ in 0..slow {
             let Some(id) = self.connections.next_slow() else { break };
-            self.visit_one(&mut visits, id, quota);
+            self.visit_one(&mut visits, id, quota, Arrived::default());
             if visits.slow_share_is_used(slow_began) {
                 break;
             }
@@ -62,8 +63,17 @@ impl Server {
         visits.now
     }
 
-    fn visit_one(&mut self, visits: &mut Visits, id: ConnectionId, quota: u32) {
-        let served = self.visit(visits.now, id, quota);
+    /// Visits the next connection of the prompt lane.
+    fn visit_alone(&mut self, visits: &mut Visits, quota: u32) -> usize {
+        if let Some(id) = self.connections.next_prompt() {
+            self.visit_one(visits, id, quota, Arrived::default());
+        }
+        1
+    }
+
+    /// One visit, with what has been read for it already.
+    pub(super) fn visit_one(&mut self, visits: &mut Visits, id: ConnectionId, quota: u32, arrived: Arrived<'_>) {
+        let served = self.visit(visits.now, id, quota, arrived);
         if visits.count(served, clock::monotonic) {
             self.requests.note_time(visits.now.monotonic);
         }
@@ -71,9 +81,10 @@ impl Server {
 }
 
 /// What a turn's visits have used up.
-struct Visits {
+pub(super) struct Visits {
     began: Instant,
-    now: Now,
+    /// As the clock was last read.
+    pub(super) now: Now,
     /// Requests that may still be served.
     left: u32,
     /// Requests that were served since the clock was read.
@@ -100,7 +111,7 @@ impl Visits {
         reads_clock
     }
 
-    fn prompt_share_is_used(&self) -> bool {
+    pub(super) fn prompt_share_is_used(&self) -> bool {
         let (kept, kept_time) = self.kept;
         self.left <= kept || self.now.monotonic.since(self.began) >= VISITS_TIME_MAX - kept_time
     }

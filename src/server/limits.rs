@@ -8,6 +8,9 @@ use std::time::Duration;
 pub(super) const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// One read takes at most this from a connection.
 pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
+/// What is read from several connections before the first is visited, together; and the room without which no further one is read.
+pub(super) const ARRIVALS_BYTES_MAX: usize = 128 * 1024;
+pub(super) const READ_AHEAD_BYTES_MIN: usize = 16 * 1024;
 /// One visit reads at most so often: 256 KiB, about 50 µs of copying.
 pub(super) const READS_PER_VISIT_MAX: u32 = 4;
 /// One visit writes at most this.
@@ -31,6 +34,8 @@ pub(super) const SLOW_VISITS_TIME_MAX: Duration = Duration::from_micros(100);
 /// A connection is in the slow lane from so many visits on that have not ended a request: a head, a body and the end of its
 /// chunks may come one by one.
 pub(super) const UNFINISHED_VISITS_MAX: u8 = 4;
+/// Stores that expire in a wave take this much of a turn, and no more than a few dozen of them longer.
+pub(super) const EXPIRIES_TIME_MAX: Duration = Duration::from_micros(300);
 /// The clock is read after so many requests of a turn; a visit counts for one at least.
 pub(super) const REQUESTS_PER_CLOCK: u32 = 8;
 /// So much output counts as one more request: an answer of 1 MiB is not as cheap as one of 100 bytes.

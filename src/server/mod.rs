@@ -9,7 +9,8 @@
 //! 2. signals: stop, reload;
 //! 3. the other node, if there is one, is heard, and whoever dials this one (`peer`): before clients and before timers;
 //! 4. connections with marks are visited, those first that keep up, then, for a short part of the turn, those that do not and those
-//!    that had work left over (`lanes`). A visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines
+//!    that had work left over (`lanes`). Of those that keep up several are read before the first is served, so that their stores are
+//!    looked up together (`arrivals`). A visit and a turn serve so many requests at most (`limits`), shared fairly: who pipelines
 //!    a thousand requests waits for himself, nobody else does. While the other node is too far behind, none is visited
 //!    (`Node::clients_wait_until`);
 //! 5. clients who wait at a listener come in, `limits::ACCEPTS_PER_TURN_MAX` at most, after those who left have made room;
@@ -24,11 +25,13 @@
 //!
 //! # The life of a request
 //!
-//! `Server::visit` reads into the loop's buffer; `Intake::next` finds a request in it; `Server::answer_request` hands it to
-//! `Node::handle`; the node answers through `Replies::respond`, straight into the connection's output; `Server::send` writes.
+//! `Server::visit_together` reads from several connections, `Server::visit` from one; `Intake::whole_request` or `Intake::next` finds a
+//! request in what came; `Server::answer_request` hands it to `Node::on_request`; the node answers through `Replies::respond`, straight into
+//! the connection's output; `Server::send` writes.
 //! A request borrows from the buffer it came in, so the buffer is taken out of the connection while it is served.
 
 mod answers;
+mod arrivals;
 mod clock;
 mod connection;
 mod connections;
@@ -65,9 +68,9 @@ use self::connections::{CONNECTIONS_MAX, Connections, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, METRICS_CONNECTIONS_MAX,
-    OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, SLEEP_MAX, TARGET_BYTES_MAX,
-    TIMER_STEPS_PER_TURN_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, ARRIVALS_BYTES_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME,
+    METRICS_CONNECTIONS_MAX, OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
+    SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
@@ -158,6 +161,8 @@ struct Server {
     date: HttpDate,
     /// Everything is read into this; it leaves its place while its bytes are served.
     read_buffer: Vec<u8>,
+    /// What several connections have sent is read into this, before they are visited.
+    arrivals: Vec<u8>,
     scratch: ChunkedScratch,
     started: Instant,
     started_at: WallTime,
@@ -313,6 +318,7 @@ impl Server {
             keys: known_keys,
             date: HttpDate::new(now.wall),
             read_buffer: vec![0; READ_BYTES_MAX],
+            arrivals: vec![0; ARRIVALS_BYTES_MAX],
             scratch: ChunkedScratch::default(),
             started: now.monotonic,
             started_at: now.wall,

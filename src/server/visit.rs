@@ -7,18 +7,19 @@ use std::rc::Rc;
 
 use mio::{Interest, Token};
 
+use super::arrivals::Arrived;
 use super::connection::{Due, Place, Stage};
 use super::connections::index_of;
-use super::intake::{Context, Step, UNKNOWN_FRAME};
+use super::intake::{Context, Step, UNKNOWN_FRAME, WholeRequest};
 use super::limits::{
     LINGER_TIME_MAX, OUTPUT_BYTES_PER_REQUEST, READS_PER_VISIT_MAX, REFUSED_LINGER_TIME_MAX, WRITE_BYTES_PER_VISIT_MAX,
 };
-use super::{Server, clock};
+use super::{Fixed, Server, clock};
 use crate::api::Door;
 use crate::log::{LogEvent, Value};
 use crate::metrics::limits::Limit;
-use crate::node::Input;
 use crate::node::request::ConnectionId;
+use crate::node::{Input, LOOKED_UP_AHEAD_MAX};
 use crate::time::Now;
 
 const REQUEST_TOO_SLOW: &str = "the request did not come whole in time";
@@ -31,7 +32,7 @@ pub(super) enum Fate {
 }
 
 /// What one read brought.
-enum Read {
+pub(super) enum Read {
     Bytes(usize),
     Nothing,
     End,
@@ -39,10 +40,12 @@ enum Read {
 }
 
 impl Server {
-    /// Visits a connection, in which it may have `quota` requests served. Says how many of them it used, at least one.
-    pub(super) fn visit(&mut self, now: Now, id: ConnectionId, quota: u32) -> u32 {
+    /// Visits a connection, in which it may have `quota` requests served, first of all those in what has arrived on it. Says how many of
+    /// them it used, at least one.
+    pub(super) fn visit(&mut self, now: Now, id: ConnectionId, quota: u32, arrived: Arrived<'_>) -> u32 {
         let mut left = quota;
         self.connections.set_visited(Some(id));
+        self.take_arrived(now, id, arrived, &mut left);
         let fate = self.work_on(now, id, &mut left);
         self.connections.set_visited(None);
         let spent = (quota - left).max(1);
@@ -125,7 +128,7 @@ impl Server {
     }
 
     /// One read. A short one means that nothing is left to read (epoll(7)), unless the end stands behind it.
-    fn read(&mut self, id: ConnectionId, buffer: &mut [u8]) -> Read {
+    pub(super) fn read(&mut self, id: ConnectionId, buffer: &mut [u8]) -> Read {
         let Some(connection) = self.connections.get(id) else { return Read::Nothing };
         match connection.stream.read(buffer) {
             Ok(0) => {
@@ -175,6 +178,19 @@ impl Server {
         fate
     }
 
+    /// Serves what was read before the visit.
+    fn take_arrived(&mut self, now: Now, id: ConnectionId, arrived: Arrived<'_>, quota: &mut u32) {
+        let mut used = 0;
+        if let Some(mut first) = arrived.first
+            && self.connections.get(id).is_some_and(|connection| connection.takes_requests())
+        {
+            used = self.serve_one(now, id, &mut first, quota);
+        }
+        if used < arrived.bytes.len() {
+            self.take_bytes(now, id, &arrived.bytes[used..], quota);
+        }
+    }
+
     /// Serves bytes that were just read: straight from the loop's buffer if the connection has kept nothing.
     fn take_bytes(&mut self, now: Now, id: ConnectionId, bytes: &[u8], quota: &mut u32) {
         let Some(connection) = self.connections.get(id) else { return };
@@ -220,11 +236,20 @@ impl Server {
             if !connection.takes_requests() || *quota == 0 {
                 break true;
             }
-            let unsent_before = connection.output.unsent_bytes();
+            if used == bytes.len() {
+                break false;
+            }
             let door = match connection.place {
                 Place::Operator => Door::Operators,
                 Place::Client | Place::Metrics | Place::Refused => fixed.doors[connection.door].door(),
             };
+            let taken = self.serve_whole(now, id, &bytes[used..], &fixed, &door, quota);
+            if taken > 0 {
+                used += taken;
+                continue;
+            }
+            let Some(connection) = self.connections.get(id) else { break true };
+            let unsent_before = connection.output.unsent_bytes();
             let mut context = Context {
                 head_limits: &fixed.head_limits,
                 settings: &fixed.settings,
@@ -239,9 +264,9 @@ impl Server {
                     self.ask_for_body(now, id, frame, &prepared);
                     break false;
                 }
-                Step::Request { frame, prepared, body } => {
+                Step::Request { frame, mut prepared, body } => {
                     connection.note_request(now.monotonic);
-                    self.answer_request(now, id, frame, prepared, body);
+                    self.answer_request(now, id, frame, &mut prepared, body);
                 }
                 Step::Refused { frame, operation, error } => {
                     connection.note_request(now.monotonic);
@@ -253,13 +278,65 @@ impl Server {
                 }
                 Step::Broken { frame, error } => self.refuse_and_close(now, id, frame, error.status, error.message),
             }
-            *quota -= 1;
-            let unsent = self.connections.get(id).map_or(0, |connection| connection.output.unsent_bytes());
-            let more = unsent.saturating_sub(unsent_before) / OUTPUT_BYTES_PER_REQUEST;
-            *quota = quota.saturating_sub(u32::try_from(more).unwrap_or(u32::MAX));
+            self.spend(id, unsent_before, quota);
         };
         self.scratch = scratch;
         (used, stopped)
+    }
+
+    /// Serves requests that stand whole at the start of `bytes`, several of which are read and have their stores looked up before the
+    /// first is served: how many bytes they were.
+    fn serve_whole(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        bytes: &[u8],
+        fixed: &Fixed,
+        door: &Door<'_>,
+        quota: &mut u32,
+    ) -> usize {
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        let (head_limits, settings, keyring) = (&fixed.head_limits, &fixed.settings, &mut self.keyring);
+        let mut context = Context { head_limits, settings, door, keyring };
+        let Some(mut first) = connection.intake.whole_request(bytes, &mut context) else { return 0 };
+        if first.bytes == bytes.len() || *quota == 1 {
+            return self.serve_one(now, id, &mut first, quota);
+        }
+        let mut requests = Vec::with_capacity(LOOKED_UP_AHEAD_MAX);
+        let mut rest = &bytes[first.bytes..];
+        requests.push(first);
+        while requests.len() < LOOKED_UP_AHEAD_MAX.min(*quota as usize) {
+            let Some(request) = connection.intake.whole_request(rest, &mut context) else { break };
+            rest = &rest[request.bytes..];
+            requests.push(request);
+        }
+        self.node.look_up_ahead(requests.iter().filter_map(|request| request.prepared.store()));
+        let mut used = 0;
+        for request in &mut requests {
+            // What was read in vain will be read again.
+            if *quota == 0 || !self.connections.get(id).is_some_and(|connection| connection.takes_requests()) {
+                break;
+            }
+            used += self.serve_one(now, id, request, quota);
+        }
+        used
+    }
+
+    /// Serves a request: how many bytes it was.
+    fn serve_one(&mut self, now: Now, id: ConnectionId, request: &mut WholeRequest<'_>, quota: &mut u32) -> usize {
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        let unsent_before = connection.output.unsent_bytes();
+        connection.note_request(now.monotonic);
+        self.answer_request(now, id, request.frame, &mut request.prepared, request.body);
+        self.spend(id, unsent_before, quota);
+        request.bytes
+    }
+
+    /// Takes one request, and as many more as its answer is long, from what a visit may serve.
+    fn spend(&mut self, id: ConnectionId, unsent_before_bytes: usize, quota: &mut u32) {
+        let unsent_bytes = self.connections.get(id).map_or(0, |connection| connection.output.unsent_bytes());
+        let more = unsent_bytes.saturating_sub(unsent_before_bytes) / OUTPUT_BYTES_PER_REQUEST;
+        *quota = quota.saturating_sub(u32::try_from(more + 1).unwrap_or(u32::MAX));
     }
 
     /// Sends what waits, until the socket takes no more or the visit's share is sent; asks to be told when it takes more, and
@@ -372,16 +449,16 @@ impl Server {
             }
             Some(Due::Request) => {
                 self.refuse_and_close(now, id, UNKNOWN_FRAME, 408, REQUEST_TOO_SLOW);
-                self.visit(now, id, 1);
+                self.visit(now, id, 1, Arrived::default());
             }
             Some(Due::Idle) => {
                 // A request that races the end of patience is still read and answered.
                 connection.readable = true;
-                self.visit(now, id, 1);
+                self.visit(now, id, 1, Arrived::default());
                 let Some(connection) = self.connections.get(id) else { return };
                 if connection.due(&self.fixed.times, now.monotonic) == Some(Due::Idle) {
                     connection.close_when_sent();
-                    self.visit(now, id, 1);
+                    self.visit(now, id, 1, Arrived::default());
                 }
             }
         }

@@ -505,3 +505,81 @@ fn idle_connections_cost_next_to_nothing() {
     let grown = daemon.peak_memory_bytes() - before;
     assert!(grown < 2 << 20, "{grown} bytes for 1000 idle connections");
 }
+
+/// All of it is there when the loop wakes up: it is read from many connections before the first is served.
+#[test]
+fn what_many_send_at_once_is_answered_to_each() {
+    const CONNECTIONS: usize = 50;
+    let daemon = Daemon::start(&["--rate-limit=0"]);
+    let ids: Vec<String> = (0..CONNECTIONS)
+        .map(|number| daemon.ask(&request("POST", "/api/v1/create", "", &format!("first of {number}"))))
+        .map(|answer| String::from_utf8(answer.body).unwrap())
+        .collect();
+    let snapshot = |number: usize| request("POST", &format!("/api/v1/snapshot/{}", ids[number]), "", "");
+    let update = |number: usize| {
+        let body = format!("second of {number}");
+        request("POST", &format!("/api/v1/update/{}", ids[number]), "", &body)
+    };
+    let delete = |number: usize| request("POST", &format!("/api/v1/delete/{}", ids[number]), "", "");
+    let mut connections: Vec<Connection> = (0..CONNECTIONS).map(|_| daemon.connect()).collect();
+    wait_until("all are in", || metric(&daemon, "bbd_connections") >= CONNECTIONS as f64);
+
+    daemon.freeze();
+    for (number, connection) in connections.iter_mut().enumerate() {
+        let whole = snapshot(number);
+        let (half, _) = whole.split_at(whole.len() / 2);
+        match number % 7 {
+            0 => connection.send(&whole),
+            1 => connection.send(&[&update(number)[..], &whole, &whole].concat()),
+            2 => connection.send(&[&whole, half].concat()),
+            3 => connection.send(half),
+            4 => {
+                connection.send(&whole);
+                connection.end_sending();
+            }
+            5 => connection.send(&[&whole[..], &delete(number), &whole].concat()),
+            _ => connection.send(b"GET\r\n\r\n"),
+        }
+    }
+    daemon.signal(Signal::CONT);
+    for (number, connection) in connections.iter_mut().enumerate() {
+        let whole = snapshot(number);
+        let (_, rest) = whole.split_at(whole.len() / 2);
+        let (first, second) = (format!("first of {number}"), format!("second of {number}"));
+        let mut expect = |status: u16, body: Option<&str>| {
+            let answer = answer(connection);
+            assert_eq!(answer.status, status, "{number}: {answer:?}");
+            assert!(body.is_none_or(|body| answer.body == body.as_bytes()), "{number}: {answer:?}");
+        };
+        match number % 7 {
+            0 => expect(200, Some(&first)),
+            1 => {
+                expect(200, Some(""));
+                expect(200, Some(&second));
+                expect(200, Some(&second));
+            }
+            2 => {
+                expect(200, Some(&first));
+                connection.send(rest);
+                assert_eq!(answer(connection).body, first.as_bytes());
+            }
+            3 => {
+                connection.send(rest);
+                assert_eq!(answer(connection).body, first.as_bytes());
+            }
+            4 => {
+                expect(200, Some(&first));
+                connection.expect_end().unwrap();
+            }
+            5 => {
+                expect(200, Some(&first));
+                expect(200, None);
+                expect(404, None);
+            }
+            _ => {
+                expect(400, None);
+                connection.expect_end().unwrap();
+            }
+        }
+    }
+}

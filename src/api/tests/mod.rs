@@ -51,7 +51,8 @@ pub(super) fn ask_at(
     let text = head_text(method, target, headers);
     let (head, length) = parse_head(text.as_bytes(), &mut 0, &LIMITS).unwrap().unwrap();
     assert_eq!(length, text.len());
-    let call = prepare(&head, &door, &SETTINGS, &mut keyring())?.call(ConnectionId(1), body)?;
+    let mut prepared = prepare(&head, &door, &SETTINGS, &mut keyring())?;
+    let call = prepared.call(ConnectionId(1), body)?;
     Ok(format!("{call:?}"))
 }
 

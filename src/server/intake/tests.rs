@@ -58,7 +58,7 @@ impl Driver {
                     self.asked += 1;
                     break;
                 }
-                Step::Request { frame, prepared, body } => {
+                Step::Request { frame, mut prepared, body } => {
                     assert!(prepared.call(crate::node::request::ConnectionId(1), body).is_ok());
                     self.seen.push(Seen::Request(String::from_utf8(body.to_vec()).unwrap()));
                     self.closed = frame.close;

@@ -33,8 +33,8 @@ use mio::{Interest, Registry, Token};
 use self::addresses::Addresses;
 use self::lag::Lag;
 use super::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, PEER_BYTES_PER_TURN_MAX, PEER_MESSAGE_COST_BYTES, TURNS_BEHIND_MAX,
-    UNPROVED_LINKS_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EXPIRIES_TIME_MAX, PEER_BYTES_PER_TURN_MAX, PEER_MESSAGE_COST_BYTES,
+    TURNS_BEHIND_MAX, UNPROVED_LINKS_MAX,
 };
 use super::{Server, ServerError, clock};
 use crate::config::Config;
@@ -580,7 +580,7 @@ impl Server {
         let is_due = |node: &Node, now: Now| node.next_timeout().is_some_and(|due| due <= now.monotonic);
         let Some(peer) = &mut self.peer else {
             if is_due(&self.node, now) {
-                self.tell_node(now, Input::Timeout);
+                self.do_what_is_due(now);
             }
             return now;
         };
@@ -595,9 +595,19 @@ impl Server {
         if let Some(now) = self.hear_peer()
             && is_due(&self.node, now)
         {
-            self.tell_node(now, Input::Timeout);
+            self.do_what_is_due(now);
         }
         clock::now()
+    }
+
+    /// The node does a little of what is due at a time. Of a wave of expiries that is too little, and the whole of it too much: clients
+    /// wait.
+    fn do_what_is_due(&mut self, now: Now) {
+        let began = clock::monotonic();
+        self.tell_node(now, Input::Timeout);
+        while self.node.has_more_to_expire(now) && clock::monotonic().since(began) < EXPIRIES_TIME_MAX {
+            self.tell_node(now, Input::Timeout);
+        }
     }
 
     /// The end of a turn: the node hands out what is to be sent, and it is sent.

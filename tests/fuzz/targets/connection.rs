@@ -214,7 +214,14 @@ impl World {
         let mut intake = state.intake.take().unwrap_or_else(Intake::new);
         let mut context =
             Context { head_limits: &LIMITS, settings: &SETTINGS, door: &Door::Main, keyring: &mut self.keyring };
+        // What is read ahead is just what comes.
+        let ahead = intake.whole_request(&input[*used..], &mut context);
+        let ahead = ahead.map(|request| (request.bytes, format!("{:?} {:?}", request.prepared, request.body)));
         let (consumed, step) = intake.next(&input[*used..], scratch, &mut context);
+        if let Some(ahead) = ahead {
+            let Step::Request { prepared, body, .. } = &step else { panic!("a whole request is none") };
+            assert_eq!(ahead, (consumed, format!("{prepared:?} {body:?}")));
+        }
         *used += consumed;
         assert!(*used <= input.len());
         let goes_on = match step {
@@ -223,17 +230,17 @@ impl World {
                 self.clients.all[client].output.extend_from_slice(CONTINUE);
                 false
             }
-            Step::Request { frame, prepared, body } => {
+            Step::Request { frame, mut prepared, body } => {
                 let shape = prepared.reply_shape();
                 let connection = ConnectionId(client as u64);
                 match prepared.call(connection, body) {
                     Ok(Call::Node(request)) => {
                         self.clients.all[client].owed = Some(Owed { frame, shape });
                         let id = RequestId(client as u64);
-                        self.node.handle(now(self.at), Input::Request { id, request }, &mut self.clients);
+                        self.node.on_request(now(self.at), id, request, &mut self.clients);
                         self.node.handle(now(self.at), Input::EndOfTurn, &mut self.clients);
                     }
-                    Ok(Call::Promote { force }) => {
+                    Ok(&Call::Promote { force }) => {
                         self.clients.all[client].owed = Some(Owed { frame, shape });
                         let id = RequestId(client as u64);
                         self.node.handle(now(self.at), Input::Promote { id, force }, &mut self.clients);

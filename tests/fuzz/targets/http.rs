@@ -40,7 +40,7 @@ pub fn http_head(input: &[u8]) {
         assert_eq!(head.path_text().as_bytes(), head.path);
         KEYRING.with_borrow_mut(|keyring| {
             for door in [Door::Main, Door::Customer("c"), Door::Metrics, Door::Operators] {
-                let prepared = match api::prepare(head, &door, &SETTINGS, keyring) {
+                let mut prepared = match api::prepare(head, &door, &SETTINGS, keyring) {
                     Ok(prepared) => prepared,
                     Err(error) => {
                         check_error(&error);
