@@ -1,9 +1,9 @@
 //! Owns what the daemon is told about the cluster map: where it serves, where its data is, who may ask. Does not own the table of flags
 //! ([`super::flags`]), nor what is made of any of it ([`crate::server::map`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::secrets::Secret;
+use super::secrets::{Place, Secret};
 use super::values::HostPort;
 use super::{Config, ConfigError, Origin, index_of};
 use crate::log;
@@ -26,10 +26,54 @@ pub struct MapConfig {
     pub client_token: Option<Secret>,
     /// `--internal-token`: what the other nodes must know; `None` is that of `--dev`, which everybody knows
     pub internal_token: Option<Secret>,
+    /// `--no-sandbox`
+    pub no_sandbox: bool,
+    /// Sessions are served by the same process.
+    pub has_sessions: bool,
+    client_token_place: Option<Place>,
+    internal_token_place: Option<Place>,
     /// `--log-level`
     pub log_level: log::Level,
     /// `--log-format`
     pub log_format: log::Format,
+}
+
+impl MapConfig {
+    /// The files that a reload reads.
+    #[must_use]
+    pub fn reloaded_files(&self) -> Vec<&Path> {
+        let places = [&self.client_token_place, &self.internal_token_place];
+        places.into_iter().flatten().filter_map(Place::path).collect()
+    }
+
+    /// Reads both tokens again. Says which have changed, none of them on an error.
+    ///
+    /// # Errors
+    /// As at the start.
+    pub fn read_tokens_again(&mut self) -> Result<ChangedTokens, ConfigError> {
+        let read = |place: &Option<Place>| place.as_ref().map(Place::read_token).transpose();
+        let (client, internal) = (read(&self.client_token_place)?, read(&self.internal_token_place)?);
+        let is_other = |old: &Option<Secret>, new: &Option<Secret>| {
+            old.as_ref().map(Secret::expose) != new.as_ref().map(Secret::expose)
+        };
+        // Without a place the internal token is that of --dev, if any.
+        let internal = internal.or_else(|| self.internal_token.clone());
+        let changed = ChangedTokens {
+            client: is_other(&self.client_token, &client),
+            internal: is_other(&self.internal_token, &internal),
+        };
+        (self.client_token, self.internal_token) = (client, internal);
+        Ok(changed)
+    }
+}
+
+/// What a reload has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangedTokens {
+    /// Users send another token from now on.
+    pub client: bool,
+    /// Nodes prove another token from now on.
+    pub internal: bool,
 }
 
 impl Config {
@@ -84,6 +128,10 @@ impl Config {
             memory_limit_bytes,
             client_token,
             internal_token: self.secrets.internal_token.clone(),
+            no_sandbox: self.no_sandbox,
+            has_sessions: self.serves_sessions(),
+            client_token_place: self.client_token_place.clone(),
+            internal_token_place: self.places.internal_token.clone(),
             log_level: self.log_level,
             log_format: self.log_format,
         });

@@ -110,6 +110,7 @@ pub struct Config {
     pub kv_memory_limit_bytes: u64,
     /// `--client-token` or its file
     pub client_token: Option<Secret>,
+    client_token_place: Option<Place>,
     /// `--insecure`
     pub insecure: bool,
     /// What comes of these six
@@ -282,6 +283,7 @@ impl Config {
             data_dir: None,
             kv_memory_limit_bytes: 0,
             client_token: None,
+            client_token_place: None,
             insecure: false,
             map: None,
             check_config: false,
@@ -359,7 +361,8 @@ impl Config {
         let client_token = self
             .settle_pair(("client-token", client_given), ("client-token-file", client_file))?
             .or_else(|| credential("client-token"));
-        self.client_token = client_token.map(|place| place.read_token()).transpose()?;
+        self.client_token = client_token.as_ref().map(Place::read_token).transpose()?;
+        self.client_token_place = client_token;
         self.places.dev = self.dev;
         self.places.needs_store_keys = self.serves_sessions();
         self.secrets = self.places.read()?;

@@ -87,7 +87,7 @@ impl Place {
         self.path().map(|path| path.display().to_string())
     }
 
-    fn path(&self) -> Option<&Path> {
+    pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::Given(..) => None,
             Self::File(_, path) | Self::Credential(path) => Some(path),

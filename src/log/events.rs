@@ -15,6 +15,7 @@ pub enum LogEvent {
     StoreKeysReloaded,
     StoreKeyCurrent,
     InternalTokenReloaded,
+    ClientTokenReloaded,
     LimitsReloaded,
     ReloadFailed,
     PromotionAskedFor,
@@ -102,7 +103,7 @@ const fn row(
 
 /// The table, in the order of [`LogEvent`].
 #[rustfmt::skip]
-pub static EVENTS: [EventRow; 67] = [
+pub static EVENTS: [EventRow; 68] = [
     row(LogEvent::Started, Level::Info, "started", &["version", "host_id", "site", "uds", "role", "pid", "seccomp", "landlock"],
         "The daemon serves from here on."),
     row(LogEvent::Configuration, Level::Warn, "configuration", &["warning"],
@@ -119,6 +120,8 @@ pub static EVENTS: [EventRow; 67] = [
         "The key that was next makes the store ids from here on."),
     row(LogEvent::InternalTokenReloaded, Level::Info, "internal_token_reloaded", &[],
         "SIGHUP: the internal token is another one."),
+    row(LogEvent::ClientTokenReloaded, Level::Info, "client_token_reloaded", &[],
+        "Users of the cluster map send another token from here on."),
     row(LogEvent::LimitsReloaded, Level::Info, "limits_reloaded", &["memory_limit", "customer_memory_quota", "rate_limit", "burst_size", "tombstone_customer_limit", "tombstone_global_limit"],
         "SIGHUP: a limit is another one; these are in effect."),
     row(LogEvent::ReloadFailed, Level::Error, "reload_failed", &["error"],
@@ -197,7 +200,7 @@ pub static EVENTS: [EventRow; 67] = [
         "So many connections were refused."),
     row(LogEvent::NoDescriptorsLeft, Level::Warn, "no_descriptors_left", &["refused"],
         "So many connections could not be accepted for want of descriptors."),
-    row(LogEvent::MapStarted, Level::Info, "map_started", &["version", "id", "bind_addr", "data_dir", "pid"],
+    row(LogEvent::MapStarted, Level::Info, "map_started", &["version", "id", "bind_addr", "data_dir", "pid", "landlock", "seccomp"],
         "The cluster map is served from here on."),
     row(LogEvent::MapInitialised, Level::Info, "map_initialised", &["cluster"],
         "This node was made a cluster of its own."),

@@ -19,6 +19,7 @@ use seccompiler::{
 };
 
 use crate::config::Config;
+use crate::config::map::MapConfig;
 use crate::status::{Protection, Sandbox};
 
 /// The newest of Landlock's versions whose restrictions we know; an older kernel enforces what it has.
@@ -44,18 +45,36 @@ pub fn seal_memory() {
 /// Confines the process for the rest of its life, as far as the kernel can, and says how far that is. To be called when everything
 /// is open that is only opened once.
 pub(super) fn confine(config: &Config) -> Sandbox {
-    // The cluster map needs more than sessions do, in the same process: files, threads, nodes at any address.
-    if config.no_sandbox || config.map.is_some() {
+    if config.no_sandbox {
         return Sandbox { seccomp: Protection::Off, landlock: Protection::Off };
     }
     // First the files: once the system calls are counted, those for it are gone.
-    let landlock = match restrict_files(config) {
+    let landlock = protection(&restrict_files(config));
+    let seccomp = restrict_calls(Needs::of(config)).map_or(Protection::Unavailable, |()| Protection::On);
+    Sandbox { seccomp, landlock }
+}
+
+/// The same for the thread of the cluster map and those that it will start. Where sessions are served beside it, [`confine`] takes the
+/// system calls from all threads, once the sessions have opened what they need.
+pub(super) fn confine_map(settings: &MapConfig) -> Sandbox {
+    if settings.no_sandbox {
+        return Sandbox { seccomp: Protection::Off, landlock: Protection::Off };
+    }
+    let landlock = protection(&restrict_files_of_map(settings));
+    let needs = Needs { peer: false, resolver: false, map: true };
+    let seccomp = match settings.has_sessions {
+        true => Protection::Off,
+        false => restrict_calls(needs).map_or(Protection::Unavailable, |()| Protection::On),
+    };
+    Sandbox { seccomp, landlock }
+}
+
+fn protection(status: &Result<RulesetStatus, RulesetError>) -> Protection {
+    match status {
         Ok(RulesetStatus::FullyEnforced) => Protection::On,
         Ok(RulesetStatus::PartiallyEnforced) => Protection::Partial,
         Ok(RulesetStatus::NotEnforced) | Err(_) => Protection::Unavailable,
-    };
-    let seccomp = restrict_calls(Needs::of(config)).map_or(Protection::Unavailable, |()| Protection::On);
-    Sandbox { seccomp, landlock }
+    }
 }
 
 /// What is needed beside the bare service of connections.
@@ -65,12 +84,14 @@ struct Needs {
     peer: bool,
     /// The system's resolver, on a thread of its own.
     resolver: bool,
+    /// The cluster map: its files, its threads, nodes at any address, whose names it may have to resolve.
+    map: bool,
 }
 
 impl Needs {
     fn of(config: &Config) -> Self {
         let resolver = config.peer.as_ref().is_some_and(|peer| peer.address.ip().is_none());
-        Self { peer: config.peer.is_some(), resolver }
+        Self { peer: config.peer.is_some(), resolver, map: config.map.is_some() }
     }
 }
 
@@ -97,6 +118,34 @@ fn restrict_files(config: &Config) -> Result<RulesetStatus, RulesetError> {
         .add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(with_sockets, AccessFs::RemoveFile))?
         .add_rules(ports.into_iter().map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp))))?
+        .restrict_self()?;
+    Ok(restricted.ruleset)
+}
+
+/// The same for the cluster map: its data folder, in which files come and go, the files of its tokens, and what the resolver reads. Its
+/// nodes may be at any port, but it listens nowhere any more.
+fn restrict_files_of_map(settings: &MapConfig) -> Result<RulesetStatus, RulesetError> {
+    let mut readable: Vec<PathBuf> = vec![NULL_DEVICE.into(), OWN_PROCESS.into()];
+    readable.extend(settings.reloaded_files().iter().flat_map(|path| folders_of(path)));
+    readable.extend(RESOLVER_FOLDERS.map(PathBuf::from));
+    let in_data_dir = AccessFs::ReadFile
+        | AccessFs::ReadDir
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::RemoveFile;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::BindTcp)?;
+    if !settings.has_sessions {
+        // Else it must be able to stop the sessions, which some kernels take for another process.
+        ruleset = ruleset.scope(Scope::from_all(LANDLOCK))?;
+    }
+    let restricted = ruleset
+        .create()?
+        .add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules([&settings.data_dir], in_data_dir))?
         .restrict_self()?;
     Ok(restricted.ruleset)
 }
@@ -148,10 +197,17 @@ fn compile(
 fn allowed_calls(needs: Needs) -> seccompiler::Result<BTreeMap<i64, Vec<SeccompRule>>> {
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut tables: Vec<&[i64]> = vec![CALLS, CALLS_OF_OLDER_NAMES];
-    tables.extend(needs.peer.then_some(PEER_CALLS));
-    tables.extend(needs.resolver.then_some(RESOLVER_CALLS));
+    tables.extend((needs.peer || needs.map).then_some(PEER_CALLS));
+    tables.extend((needs.resolver || needs.map).then_some(RESOLVER_CALLS));
+    tables.extend(needs.map.then_some(MAP_CALLS));
     calls.extend(tables.concat().into_iter().map(|call| (call, Vec::new())));
-    if !needs.resolver {
+    if needs.map {
+        // A map that fails stops the sessions beside it, and nobody else.
+        let own = u64::from(std::process::id());
+        let rule = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, own)?;
+        calls.insert(libc::SYS_kill, vec![SeccompRule::new(vec![rule])?]);
+    }
+    if !needs.resolver && !needs.map {
         // No memory becomes a program. The resolver alone loads modules.
         let no_program = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
@@ -264,6 +320,19 @@ const RESOLVER_CALLS: &[i64] = &[
     libc::SYS_time,
 ];
 
+/// What the files of the cluster map take, and the threads that write them.
+const MAP_CALLS: &[i64] = &[
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_pwrite64,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+];
+
 /// What nothing in a daemon ever asks for: other programs and processes, the kernel itself, other roots and namespaces.
 const DEADLY_CALLS: &[i64] = &[
     libc::SYS_bpf,
@@ -297,12 +366,20 @@ mod tests {
 
     #[test]
     fn no_call_is_both_allowed_and_deadly_and_every_filter_compiles() {
-        for (peer, resolver) in [(false, false), (true, false), (true, true)] {
-            let calls = allowed_calls(Needs { peer, resolver }).unwrap();
+        for (peer, resolver, map) in
+            [(false, false, false), (true, false, false), (true, true, false), (false, false, true), (true, true, true)]
+        {
+            let calls = allowed_calls(Needs { peer, resolver, map }).unwrap();
             assert!(DEADLY_CALLS.iter().all(|call| !calls.contains_key(call)));
-            assert_eq!(calls.contains_key(&libc::SYS_socket), peer);
-            assert_eq!(calls.contains_key(&libc::SYS_clone3), resolver);
-            assert_eq!(calls[&libc::SYS_mmap].is_empty(), resolver, "memory becomes a program for modules alone");
+            assert_eq!(calls.contains_key(&libc::SYS_socket), peer || map);
+            assert_eq!(calls.contains_key(&libc::SYS_clone3), resolver || map);
+            assert_eq!(calls.contains_key(&libc::SYS_fdatasync), map);
+            assert_eq!(calls.get(&libc::SYS_kill).is_some_and(|rules| !rules.is_empty()), map);
+            assert_eq!(
+                calls[&libc::SYS_mmap].is_empty(),
+                resolver || map,
+                "memory becomes a program for modules alone"
+            );
             compile(calls, SeccompAction::KillProcess, SeccompAction::Allow).unwrap();
         }
     }

@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, TempDir};
 
 /// One node in a folder of its own; killed when dropped.
 pub(crate) struct Node {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) port: u16,
 }
 
@@ -53,7 +53,7 @@ impl Node {
     }
 
     /// A request on a connection of its own: the status and the body.
-    fn try_ask(&self, method: &str, target: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+    pub(crate) fn try_ask(&self, method: &str, target: &str, headers: &str, body: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
         let length = body.len();

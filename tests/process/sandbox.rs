@@ -8,6 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::map::{Node, command as map_command, free_port, set};
 use crate::support::{Daemon, TempDir};
 
 const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -98,4 +99,114 @@ fn names_are_resolved_within() {
     assert!(daemon.log().contains("why=Refused") && !daemon.log().contains("not permitted"), "{}", daemon.log());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().0.signal(), None, "no system call was missed");
+}
+
+/// A line of `/proc/PID/task/*/status`, of every thread.
+fn kernel_says_of_threads(pid: u32, key: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let statuses = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    let value =
+        |status: String| status.lines().find_map(|line| line.strip_prefix(key)).map(|line| line[1..].trim().to_owned());
+    statuses.filter_map(value).collect()
+}
+
+/// The cluster map is confined too, alone and beside sessions, with all of its threads, and does its work.
+#[test]
+fn the_cluster_map_is_confined() {
+    let is_possible = kernel_says(&Daemon::start::<&str>(&[]), "Seccomp") == "2";
+    for is_beside in [false, true] {
+        let dir = TempDir::new();
+        let port = free_port();
+        let start = |arguments: &[&str]| {
+            let mut command = map_command(&dir, port);
+            command.args(arguments);
+            if is_beside {
+                command.arg("--dev").arg("--uds").arg(dir.path().join("x.sock"));
+            }
+            Node::run(command, port)
+        };
+        let node = start(&[]);
+        node.insist("/write", &set("k", "v"));
+        assert!(node.ask("/backup", "").1.starts_with("bbd map"));
+        let modes = kernel_says_of_threads(node.child.id(), "Seccomp");
+        let (landlock, log) = ("landlock=", fs::read_to_string(dir.path().join(format!("log-{port}"))).unwrap());
+        let started = log.lines().find(|line| line.contains(" map_started ")).unwrap();
+        assert!(started.contains(landlock) && !started.contains("landlock=off"), "{started}");
+        if is_possible {
+            assert!(modes.len() >= 2 && modes.iter().all(|mode| mode == "2"), "{modes:?}");
+            assert!(log.contains(" seccomp=on"), "{log}");
+        }
+        node.kill();
+        let node = start(&["--no-sandbox"]);
+        assert_eq!(node.insist("/read", "\"k\""), r#"{"Ok":"v"}"#);
+        let modes = kernel_says_of_threads(node.child.id(), "Seccomp");
+        assert!(modes.iter().all(|mode| mode == "0"), "{modes:?}");
+    }
+}
+
+/// Its tokens are read again, from where they were at the start and from nowhere else; a bad file changes nothing.
+#[test]
+fn the_tokens_of_the_cluster_map_are_reloaded() {
+    let dir = TempDir::new();
+    let (port, other_port) = (free_port(), free_port());
+    let write = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).unwrap();
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write("client", "one\n");
+    write("internal", "alpha\n");
+    let start = |port: u16| {
+        let mut command = map_command(&dir, port);
+        command.arg("--client-token-file").arg(dir.path().join("client"));
+        command.arg("--internal-token-file").arg(dir.path().join("internal"));
+        Node::run(command, port)
+    };
+    let node = start(port);
+    let status_with = |token: &str| {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        node.try_ask("POST", "/write", &header, &set("k", "v")).unwrap().0
+    };
+    let log = || fs::read_to_string(dir.path().join(format!("log-{port}"))).unwrap();
+    let reload = |event: &str| {
+        let before = log().matches(event).count();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&node.child), Signal::HUP).unwrap();
+        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        while log().matches(event).count() == before {
+            assert!(std::time::Instant::now() < deadline, "no {event}: {}", log());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    };
+    assert_eq!((status_with("one"), status_with("two")), (200, 401));
+    write("client", "two");
+    reload("client_token_reloaded");
+    assert_eq!((status_with("one"), status_with("two")), (401, 200));
+    assert!(!log().contains("internal_token_reloaded"), "{}", log());
+    write("client", "three\nlines");
+    write("internal", "beta");
+    reload("reload_failed");
+    assert_eq!((status_with("two"), status_with("three")), (200, 401));
+    write("client", "two");
+    reload("internal_token_reloaded");
+    // A node with the new token is let in, one with the old one is not.
+    let header = "Authorization: Bearer two\r\n";
+    let add = |other: &Node| {
+        let id = other.try_ask("GET", "/get-id", header, "").unwrap().1;
+        let body = format!("[{id},\"127.0.0.1:{}\"]", other.port);
+        node.try_ask("POST", "/add-learner", header, &body).unwrap()
+    };
+    let other = start(other_port);
+    assert_eq!(add(&other), (200, r#"{"Ok":"Added"}"#.to_owned()));
+    write("internal", "alpha");
+    let stranger = start(free_port());
+    let id = stranger.try_ask("GET", "/get-id", header, "").unwrap().1;
+    let mut asked = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let body = format!("[{id},\"127.0.0.1:{}\"]", stranger.port);
+    let head = format!("POST /add-learner HTTP/1.1\r\nHost: a\r\n{header}Content-Length: {}\r\n\r\n", body.len());
+    std::io::Write::write_all(&mut asked, format!("{head}{body}").as_bytes()).unwrap();
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    while !log().contains("map_link_failed") {
+        assert!(std::time::Instant::now() < deadline, "{}", log());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(stranger.try_ask("GET", "/metrics", header, "").unwrap().1.contains("\"cluster\":null"));
 }

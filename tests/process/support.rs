@@ -30,10 +30,10 @@ pub(crate) fn has_tool(name: &str) -> bool {
 /// The first of so many ports in a row that nobody listens on, as far as one can know.
 pub(crate) fn free_ports(count: u16) -> u16 {
     // Below those that the kernel gives to connections, which come and go.
-    let mut first = 10_000 + (std::process::id() as u16 % 500) * 40;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..1000 {
-        first = 10_000 + (first - 10_000 + 40 * (1 + NEXT.fetch_add(1, Ordering::Relaxed) as u16 % 7)) % 20_000;
+        let place = std::process::id().wrapping_mul(17).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 1000;
+        let first = 10_000 + 20 * place as u16;
         // All are held until all are known.
         let held: Vec<TcpListener> =
             (first..first + count).map_while(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();

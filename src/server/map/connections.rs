@@ -281,7 +281,7 @@ impl Map {
         loop {
             let Some(connection) = self.connections.all.get_mut(place) else { return false };
             let Who::Client(client) = &mut connection.who else { return false };
-            match client.advance(now.monotonic, &self.date, self.client_token.as_ref(), buffer) {
+            match client.advance(now.monotonic, &self.date, self.settings.client_token.as_ref(), buffer) {
                 Step::Waits => {
                     if client.can_read() {
                         self.connections.make_ready(place);

@@ -27,6 +27,7 @@ use super::clock;
 use super::entropy::OsEntropy;
 use super::limits::{EVENTS_PER_TURN_MAX, SLEEP_MAX};
 use super::peer::listen;
+use super::sandbox;
 use super::signals::Signals;
 use super::systemd::ServiceManager;
 use crate::config::map::MapConfig;
@@ -121,7 +122,7 @@ pub(super) struct Map {
     replica: Replica,
     own: Member,
     key: Key,
-    client_token: Option<Secret>,
+    settings: MapConfig,
     connections: Connections,
     links: Links,
     date: HttpDate,
@@ -146,6 +147,11 @@ pub fn run(settings: &MapConfig, warnings: &[String]) -> Result<(), MapError> {
 /// What keeps it from starting.
 pub(super) fn start(settings: &MapConfig, warnings: &[String]) -> Result<Map, MapError> {
     Map::start(settings, warnings)
+}
+
+/// What the other nodes must know: that of `--dev` where none is set.
+fn internal_token_of(settings: &MapConfig) -> Secret {
+    settings.internal_token.clone().unwrap_or_else(|| Secret::new(DEV_INTERNAL_TOKEN.to_owned()))
 }
 
 impl Map {
@@ -179,13 +185,18 @@ impl Map {
         };
         let opened = store::open(&settings.data_dir, draw).map_err(MapError::Store)?;
         let uuid = opened.uuid;
+        // Before there is a thread that would not be confined.
+        let sandbox = sandbox::confine_map(settings);
         let (store, restored) =
             opened.start(settings.data_dir.clone(), Arc::clone(&waker)).map_err(system("start a thread"))?;
         let own = Member { uuid, address: settings.advertise_addr.to_string() };
         let mut incarnation = [0; 8];
         entropy.fill(&mut incarnation);
-        let token = settings.internal_token.clone().unwrap_or_else(|| Secret::new(DEV_INTERNAL_TOKEN.to_owned()));
-        let key = Key { own: uuid.to_string(), incarnation: u64::from_le_bytes(incarnation), token };
+        let key = Key {
+            own: uuid.to_string(),
+            incarnation: u64::from_le_bytes(incarnation),
+            token: internal_token_of(settings),
+        };
         let replica_settings = Settings {
             own: own.clone(),
             memory_limit_bytes: settings.memory_limit_bytes,
@@ -200,8 +211,12 @@ impl Map {
             ("bind_addr", Value::Text(&address)),
             ("data_dir", Value::Text(&folder)),
             ("pid", Value::Number(u64::from(std::process::id()))),
+            ("landlock", Value::Text(sandbox.landlock.name())),
+            ("seccomp", Value::Text(sandbox.seccomp.name())),
         ];
-        log.event(now, LogEvent::MapStarted, &fields);
+        // What sessions beside it still have to open comes before the calls for that are gone, and they say so.
+        let known = if settings.has_sessions { fields.len() - 1 } else { fields.len() };
+        log.event(now, LogEvent::MapStarted, &fields[..known]);
         let mut manager = ServiceManager::from_env(now.monotonic);
         manager.is_ready("serving the cluster map".to_owned());
         Ok(Self {
@@ -213,7 +228,7 @@ impl Map {
             replica,
             own,
             key,
-            client_token: settings.client_token.clone(),
+            settings: settings.clone(),
             connections: Connections::new(listener, now.monotonic),
             links: Links::default(),
             date: HttpDate::new(now.wall),
@@ -277,8 +292,29 @@ impl Map {
         }
     }
 
+    /// Reads the tokens again. Links that are up stay: new ones prove the new token, so that all nodes are reloaded one after another.
+    fn reload(&mut self, now: Now) {
+        match self.settings.read_tokens_again() {
+            Ok(changed) => {
+                self.key.token = internal_token_of(&self.settings);
+                if changed.client {
+                    self.log.event(now, LogEvent::ClientTokenReloaded, &[]);
+                }
+                if changed.internal {
+                    self.log.event(now, LogEvent::InternalTokenReloaded, &[]);
+                }
+            }
+            Err(error) => {
+                self.log.event(now, LogEvent::ReloadFailed, &[("error", Value::Text(&error.to_string()))]);
+            }
+        }
+    }
+
     fn on_signals(&mut self, now: Now) {
         let received = self.signals.take();
+        if received.reload > 0 {
+            self.reload(now);
+        }
         if received.stop > 0 && self.stopping.is_none() {
             self.log.event(now, LogEvent::Stopping, &[]);
             self.manager.is_stopping();
