@@ -38,7 +38,7 @@ mod stores;
 mod stream;
 mod timeouts;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use self::arena::{Arena, Index, OwnMap};
 use self::backlog::Backlog;
@@ -387,6 +387,16 @@ pub struct EntryImage<'n> {
     /// By the node's own monotonic clock, in milliseconds: the store's expiry, or when the remains are forgotten.
     pub ends_ms: u64,
     pub lock: Option<LockId>,
+}
+
+/// What [`Node::check_invariants`] counts.
+#[derive(Default)]
+struct Books {
+    memory_bytes: u64,
+    stores: u64,
+    entries: u64,
+    tombstones: u64,
+    kept_answers: u64,
 }
 
 /// What an answer borrows from, apart from what may be changed while it is written.
@@ -784,44 +794,46 @@ impl Node {
     /// Asserts what must always hold between two inputs (section 6 of the replication specification). Visits everything: for
     /// the simulator.
     pub fn check_invariants(&self) {
-        let mut memory_bytes = 0;
-        let mut stores = 0;
-        let mut tombstones = 0;
+        let mut books = Books::default();
+        let mut of_customers: HashMap<u32, Books> = HashMap::new();
         for (slot, entry) in self.stores.arena.iter() {
             assert_eq!(self.stores.find(&entry.key), Some(slot), "every entry is found by its key");
             assert!(self.stores.wheel.is_armed(&self.stores.arena, slot) || entry.has_lock_line(), "every entry ends");
-            let customer = self.customers.get(entry.customer());
             if let Some(name) = entry.name() {
-                assert_eq!(customer.names.get(name), Some(&slot), "name-unique");
+                assert_eq!(self.customers.get(entry.customer()).names.get(name), Some(&slot), "name-unique");
             }
             assert_eq!(entry.has_lock_line(), self.locks.holder(slot).is_some(), "one-lock-holder");
             let followed = self.peering.as_ref().is_some_and(|peering| peering.followed_locks.contains_key(&slot));
             assert!(!followed || self.role() != Role::Primary, "a primary has no locks of another");
-            if entry.is_store() {
-                memory_bytes += entry.cost_bytes();
-                stores += 1;
+            for books in [&mut books, of_customers.entry(entry.customer()).or_default()] {
+                books.memory_bytes += if entry.is_store() { entry.cost_bytes() } else { 0 };
+                books.stores += u64::from(entry.is_store());
+                books.entries += 1;
+                books.tombstones += u64::from(entry.state() == State::Tombstone);
             }
-            tombstones += u64::from(entry.state() == State::Tombstone);
         }
-        memory_bytes += self.kept.costs().map(|(_, cost_bytes)| cost_bytes).sum::<u64>();
-        assert_eq!((memory_bytes, stores), (self.status.memory_bytes, self.status.stores), "books-exact");
-        assert_eq!(tombstones, self.status.tombstones, "books-exact");
+        for (customer, cost_bytes) in self.kept.costs() {
+            for books in [&mut books, of_customers.entry(customer).or_default()] {
+                books.memory_bytes += cost_bytes;
+                books.kept_answers += 1;
+            }
+        }
+        let NodeStatus { memory_bytes, stores, tombstones, .. } = self.status;
+        assert_eq!((books.memory_bytes, books.stores), (memory_bytes, stores), "books-exact");
+        assert_eq!(books.tombstones, tombstones, "books-exact");
         let names: usize = self.customers.iter().map(|(_, customer)| customer.names.len()).sum();
         assert_eq!(names as u64, self.status.names, "books-exact");
         for (handle, customer) in self.customers.iter() {
-            let mine = || self.stores.arena.iter().map(|(_, entry)| entry).filter(|entry| entry.customer() == handle);
-            let kept = || self.kept.costs().filter(|&(owner, _)| owner == handle);
-            let bytes: u64 = mine().filter(|entry| entry.is_store()).map(Entry::cost_bytes).sum();
-            let kept_bytes: u64 = kept().map(|(_, cost_bytes)| cost_bytes).sum();
-            assert_eq!(bytes + kept_bytes, customer.memory_bytes, "books-exact");
-            assert_eq!(mine().count() as u64, customer.entries, "books-exact");
-            assert_eq!(kept().count() as u64, customer.kept_answers, "books-exact");
-            let dead = mine().filter(|entry| entry.state() == State::Tombstone).count();
-            assert_eq!(dead as u64, customer.tombstones, "books-exact");
+            let books = of_customers.remove(&handle).unwrap_or_default();
+            assert_eq!(books.memory_bytes, customer.memory_bytes, "books-exact");
+            assert_eq!(books.entries, customer.entries, "books-exact");
+            assert_eq!(books.kept_answers, customer.kept_answers, "books-exact");
+            assert_eq!(books.tombstones, customer.tombstones, "books-exact");
             for (name, &slot) in &customer.names {
                 assert_eq!(self.stores.arena.get(slot).name(), Some(&**name), "name-unique");
             }
         }
+        assert!(of_customers.is_empty(), "every entry has a customer");
         self.locks.check();
         assert!(self.lines_to_serve.is_empty() && self.orphans.is_empty(), "every line has been served");
     }

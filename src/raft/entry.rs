@@ -8,6 +8,7 @@ use noraft::{LogEntry, Term};
 
 use super::TERM_MAX;
 use super::member::Membership;
+use super::message::{ENTRIES_MAX, ENTRIES_MAX_BYTES};
 use crate::wire::{Malformed, Reader, Write as _};
 
 /// Bytes of a command at most.
@@ -113,6 +114,20 @@ impl Tail {
     pub(super) fn get(&self, index: u64) -> Option<&Entry> {
         let at = index.checked_sub(self.start + 1)?;
         self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    /// Where a message with the entries behind an index ends, if it ends at `most` at the latest; and whether it is full.
+    pub(super) fn batch_behind(&self, prev: u64, most: u64) -> (u64, bool) {
+        let (mut last, mut bytes) = (prev, 0);
+        while last < most {
+            let Some(entry) = self.get(last + 1) else { break };
+            bytes += entry.cost_bytes();
+            if last > prev && (bytes > ENTRIES_MAX_BYTES || last - prev == ENTRIES_MAX as u64) {
+                return (last, true);
+            }
+            last += 1;
+        }
+        (last, false)
     }
 
     pub(super) fn push(&mut self, entry: Entry) {

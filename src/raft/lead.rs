@@ -8,14 +8,16 @@ use noraft::{LogIndex, LogPosition, NodeId, Term};
 
 use super::entry::Entry;
 use super::member::Membership;
-use super::message::{ENTRIES_MAX, ENTRIES_MAX_BYTES, Message, PART_MAX_BYTES};
+use super::message::{Message, PART_MAX_BYTES};
 use super::node::Node;
-use super::{ELECTION_TIMEOUT_MAX, HEARTBEAT_INTERVAL, RESEND_AFTER, TRANSFER_TIME_MAX};
+use super::{COMMIT_TOLD_AFTER, ELECTION_TIMEOUT_MAX, HEARTBEAT_INTERVAL, RESEND_AFTER, TRANSFER_TIME_MAX};
 use crate::planted::{self, Bug};
 use crate::time::Instant;
 
 /// Messages with entries to one follower that are not answered, at most.
 const MESSAGES_IN_FLIGHT_MAX: usize = 8;
+/// So many before only full ones follow: one is synced, one waits for that, and what comes meanwhile goes along in the next.
+const PARTIAL_IN_FLIGHT_MAX: usize = 2;
 /// Rounds of heartbeats that are not answered and were begun for reads, at most: further reads share the next one.
 const ROUNDS_IN_FLIGHT_MAX: u64 = 4;
 
@@ -85,12 +87,14 @@ pub(super) struct Lead {
     reads: VecDeque<Read>,
     transfer: Option<Transfer>,
     pub(super) tick_due: Instant,
+    /// When those are told how far is committed to whom no entries go until then.
+    commit_due: Option<Instant>,
 }
 
 impl Lead {
     pub(super) fn new(term: Term, now: Instant) -> Self {
         let (peers, reads) = (BTreeMap::new(), VecDeque::new());
-        Self { term, peers, round: 0, confirmed: 0, reads, transfer: None, tick_due: now }
+        Self { term, peers, round: 0, confirmed: 0, reads, transfer: None, tick_due: now, commit_due: None }
     }
 
     /// The reads that can no longer be answered.
@@ -264,6 +268,11 @@ impl Lead {
 
     /// When there is something to do by the clock alone.
     pub(super) fn next_deadline(&self) -> Instant {
+        self.commit_due.map_or(self.next_tick(), |due| due.min(self.next_tick()))
+    }
+
+    /// When [`Node::tick`] has something to do.
+    pub(super) fn next_tick(&self) -> Instant {
         self.transfer.as_ref().map_or(self.tick_due, |transfer| transfer.deadline.min(self.tick_due))
     }
 
@@ -340,6 +349,7 @@ impl Node {
         }
         let entries = self.core.log().entries();
         let start = entries.prev_position().index.get();
+        let is_commit_due = lead.commit_due.is_some_and(|due| due <= now);
         for (&id, progress) in &mut lead.peers {
             if progress.snapshot.is_some() || progress.awaits_snapshot {
                 continue;
@@ -349,21 +359,14 @@ impl Node {
             loop {
                 let prev = LogIndex::new(progress.next - 1);
                 let Some(prev_term) = entries.get_term(prev) else { break };
-                let mut batch = Vec::new();
-                let mut bytes = 0;
-                let mut last = prev.get();
-                if progress.in_flight.len() < MESSAGES_IN_FLIGHT_MAX {
-                    while batch.len() < ENTRIES_MAX && last < sendable {
-                        let Some(entry) = self.tail.get(last + 1) else { break };
-                        bytes += entry.cost_bytes();
-                        if !batch.is_empty() && bytes > ENTRIES_MAX_BYTES {
-                            break;
-                        }
-                        batch.push(entry.clone());
-                        last += 1;
-                    }
-                }
-                let is_news = progress.probe || progress.told_commit < commit;
+                let (last, is_full) = match progress.in_flight.len() {
+                    ..MESSAGES_IN_FLIGHT_MAX => self.tail.batch_behind(prev.get(), sendable),
+                    MESSAGES_IN_FLIGHT_MAX.. => (prev.get(), false),
+                };
+                let last = if is_full || progress.in_flight.len() < PARTIAL_IN_FLIGHT_MAX { last } else { prev.get() };
+                let batch: Vec<Entry> =
+                    (prev.get() + 1..=last).filter_map(|index| self.tail.get(index).cloned()).collect();
+                let is_news = progress.probe || (is_commit_due && progress.told_commit < commit);
                 if batch.is_empty() && !is_news {
                     break;
                 }
@@ -381,6 +384,13 @@ impl Node {
                 }
             }
         }
+        // Whoever waits for a snapshot hears it behind that.
+        let mut others =
+            lead.peers.values().filter(|progress| progress.snapshot.is_none() && !progress.awaits_snapshot);
+        lead.commit_due = match others.any(|progress| progress.told_commit < commit) {
+            true => lead.commit_due.filter(|due| *due > now).or(Some(now + COMMIT_TOLD_AFTER)),
+            false => None,
+        };
         if let Some(transfer) = &mut lead.transfer
             && !transfer.is_asked
             && self.core.follower_match_index(transfer.to) == Some(entries.last_position().index)

@@ -28,6 +28,8 @@ pub use noraft::{LogIndex, LogPosition, NodeId, Term};
 
 /// A leader says so often that it lives.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+/// Followers are told how far is committed with the next entries, or so long after.
+pub const COMMIT_TOLD_AFTER: Duration = Duration::from_millis(2);
 /// A follower that hears nothing for a random time between these asks for votes.
 pub const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(200);
 /// The longest such time; a leader that hears no majority for so long leads no more.

@@ -621,7 +621,7 @@ impl Node {
     /// Time has passed.
     pub fn on_time(&mut self, now: Instant, out: &mut dyn Outbox) {
         if let Some(lead) = &self.lead {
-            if lead.next_deadline() > now {
+            if lead.next_tick() > now {
                 return;
             }
             if !lead.hears_majority(now, self.id(), &self.membership) && !planted::is(Bug::NoQuorumCheck) {

@@ -1,4 +1,26 @@
 //! What must hold: after every turn of a node, and in the end. It judges by the ledger and by both nodes together.
+//!
+//! The invariants of section 6 of the replication specification, and where each is looked at:
+//!
+//! | | |
+//! |---|---|
+//! | one-primary-per-epoch | at every promotion, `Ledger::branch` |
+//! | no-answer-without-lease | at every answer, `leaves` in `turn` |
+//! | no-overlap | after every turn, `two_at_once` and `check_patience` |
+//! | promote-only-synced | at every promotion, `has_become` and `founds` |
+//! | prefix, secondary-never-expires-alone | after every turn that changed anything, `looks_at`; of large states a share in proportion |
+//! | no-gap-no-repeat, backlog-bound | after every turn |
+//! | snapshot-atomic | as prefix, from the turn on in which a joiner becomes secondary |
+//! | survive-one-failure | at every promotion, `looks_at` |
+//! | loss-is-suffix | at every end of a former primary, `check_loss`; in both ends, `Ledger::check_end` |
+//! | replicated-is-safe, no-lost-update, counter-exact | at every answer about a lock; in both ends, with the history of every store in `history` |
+//! | one-lock-holder, commit-needs-lock | at every answer about a lock, at every timeout, whenever a connection with a lock ends |
+//! | no-resurrection | at every read of what a visitor has deleted, and in the histories |
+//! | version-monotone, name-unique, books-exact | one turn in [`BOOKS_DONE_ONE_IN`] and more: they cost most; the sums of the books after every turn |
+//! | ttl-never-extends, expired-never-served | at every answer with a time left; in both ends |
+//! | refused-changes-nothing | after every turn without a new change number, by the books |
+//! | customers-apart | at every answer, and in both ends |
+//! | resync-ends, converge | in both ends |
 
 use super::asks::State;
 use super::coverage::Met;
@@ -17,8 +39,10 @@ const LEASE_AND_GRACE_MS: u64 = 4000;
 const LOCK_SLACK_MS: u64 = 500;
 /// By so much a deadline may seem to grow, beside what the clocks drift apart: their resolution.
 const GROWTH_SLACK_MS: u64 = 60;
-/// How many entries are compared for a change, on average.
-const ENTRIES_COMPARED: u64 = 16;
+/// Up to so many entries, all of them are compared after every event that changes anything; of more, as many on average.
+const ENTRIES_COMPARED: u64 = 64;
+/// The books, which cost a walk too, are done anew after one event in so many, and in more if there are many entries.
+const BOOKS_DONE_ONE_IN: u64 = 16;
 
 impl World {
     /// Roles and epochs: what the node says it has become.
@@ -86,7 +110,8 @@ impl World {
                 }
                 Told::SteppedDown { .. } => {
                     self.coverage.met(Met::SteppedDown);
-                    self.hosts[place].branch = None;
+                    let host = &mut self.hosts[place];
+                    host.was_primary = host.branch.take().map(|branch| (branch, before.changes));
                     self.hosts[place].forced = false;
                 }
                 Told::ChangesLost { count } if count > 0 => self.coverage.met(Met::ChangesLost),
@@ -114,6 +139,26 @@ impl World {
             return Err(format!("one-primary-per-epoch: node {place} went back to epoch {}", after.epoch));
         }
         self.two_at_once(place)
+    }
+
+    /// What a former primary says that it has lost is what the branch did not take over that began with its own. After several
+    /// promotions while it was away nobody knows any more where its own branch ended.
+    pub(crate) fn check_loss(&mut self, place: usize, said: &Said) -> Result<(), Wrong> {
+        for event in &said.events {
+            let Told::ChangesLost { count } = *event else { continue };
+            let host = &mut self.hosts[place];
+            let (Some((former, last)), Some(branch)) = (host.was_primary.take(), host.branch) else {
+                return Err(format!("loss-is-suffix: {place} has lost {count} changes, and was no primary"));
+            };
+            if let Some((_, taken_over)) = self.ledger.branches[branch].parent.filter(|(parent, _)| *parent == former) {
+                self.coverage.met(Met::LossCounted);
+                let lost = last.saturating_sub(taken_over);
+                if count != lost {
+                    return Err(format!("loss-is-suffix: {place} has lost {lost} changes, and says {count}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Silence is silence for lease and grace from the last heartbeat on, by the node's own clock.
@@ -231,12 +276,16 @@ impl World {
         if after.names >= MANY_NAMES {
             self.coverage.met(Met::ManyNames);
         }
-        let by_chance = self.fault_rng.one_in(64 + 2 * entries as u64);
+        let by_chance = self.fault_rng.one_in(BOOKS_DONE_ONE_IN + entries as u64 / 2);
         if after.role != Role::Joining {
             (host.knows_of_data, host.knows_from) = (false, 0);
         }
         if by_chance {
             node.check_invariants();
+        }
+        let books = |status: &NodeStatus| (status.stores, status.tombstones, status.names, status.memory_bytes);
+        if !moved && after.role != Role::Joining && books(before) != books(after) {
+            return Err(format!("prefix: {place} changed without a number: {before:?} {after:?}"));
         }
         if after.backlog_bytes > self.profile.backlog_bytes + BACKLOG_SLACK_BYTES {
             return Err(format!("backlog-bound: {} bytes", after.backlog_bytes));
@@ -405,8 +454,8 @@ impl World {
     }
 }
 
-/// Whether the state behind this change is compared: all of a few entries, and as much work for more of them.
+/// Whether the state behind this change is compared.
 fn is_looked_at(number: u64, entries: usize) -> bool {
-    let one_in = 1 + entries as u64 / ENTRIES_COMPARED;
+    let one_in = (entries as u64).div_ceil(ENTRIES_COMPARED).max(1);
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(one_in)
 }

@@ -160,6 +160,8 @@ pub(crate) struct Host {
     pub(crate) refuses: bool,
     /// The branch of history it is primary of, or follows.
     pub(crate) branch: Option<usize>,
+    /// The branch it was primary of last, and its last change, until it has said what of that is lost.
+    pub(crate) was_primary: Option<(usize, u64)>,
     /// The operator ordered it to be primary, whatever the other does.
     pub(crate) forced: bool,
     /// Ids of forwarded requests that came to it, and the asks they are.

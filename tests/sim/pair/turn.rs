@@ -139,6 +139,7 @@ impl World {
         {
             host.branch = self.ledger.find(epoch, owner);
         }
+        self.check_loss(place, &said)?;
         self.looks_at(place, &before, &after)?;
         self.was_done(place, &before, &after, &said, asked)?;
         if matches!(arrival, Arrival::Timeout) && after.role == Role::Primary && after.locks > 0 {

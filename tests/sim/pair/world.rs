@@ -135,6 +135,7 @@ impl World {
             unsent: None,
             refuses: true,
             branch: None,
+            was_primary: None,
             forced: false,
             forwarded: BTreeMap::new(),
             stopping: None,
@@ -323,6 +324,7 @@ impl World {
         host.unsent = None;
         host.refuses = refuses;
         host.branch = None;
+        host.was_primary = None;
         host.forced = false;
         host.forwarded.clear();
         host.stopping = None;
