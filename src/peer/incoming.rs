@@ -85,8 +85,8 @@ impl<S: Socket> Incoming<S> {
     }
 
     /// The socket.
-    pub fn socket(&mut self) -> &mut S {
-        &mut self.stream
+    pub const fn socket(&self) -> &S {
+        &self.stream
     }
 
     /// Whether it still has to prove itself.
