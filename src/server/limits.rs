@@ -81,6 +81,9 @@ pub(super) const PEER_DESCRIPTORS: usize = 8 + UNPROVED_LINKS_MAX;
 /// How long a store key that a reload brings waits for the other node's reload before it makes store ids.
 pub(super) const NEW_KEY_WAIT: Duration = Duration::from_secs(60);
 
+/// How much later than that of sessions the threads of the cluster map get a core that both want.
+pub(super) const MAP_NICENESS: i32 = 10;
+
 /// How long a clean stop waits for requests in flight and for answers to leave.
 pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 /// A clean stop lets those in who stand in line already, in so many rounds of [`ACCEPTS_PER_TURN_MAX`]: Linux' longest line.

@@ -68,7 +68,7 @@ use self::connections::{CONNECTIONS_MAX, Connections, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, ARRIVALS_BYTES_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, ARRIVALS_BYTES_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, MAP_NICENESS,
     METRICS_CONNECTIONS_MAX, OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
     SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
 };
@@ -203,6 +203,8 @@ pub fn run_both(config: Config) -> Result<(), BothError> {
     // It is open before the sessions are served, or nothing is.
     let (sender, opened) = std::sync::mpsc::channel();
     let serve = move || {
+        // A request for a session takes microseconds and waits for nothing but a core. Refused, it is no worse than without.
+        let _ = rustix::process::nice(MAP_NICENESS);
         let mut map = match map::start(&settings, &[]) {
             Ok(map) => map,
             Err(error) => return sender.send(Err(error)).map_or(Ok(()), |()| Ok(())),

@@ -258,6 +258,16 @@ fn sessions_and_the_map_are_served_side_by_side() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Sessions first: field 19 of stat(5) is the nice value.
+    let mut nice = std::collections::BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{}/task", node.child.id())).unwrap() {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+        let value: i32 = fields.split(' ').nth(16).unwrap().parse().unwrap();
+        nice.insert(name.to_owned(), value);
+    }
+    let sessions = nice["bbd"];
+    assert_eq!((nice["map"], nice["storage"]), (sessions + 10, sessions + 10), "{nice:?}");
     rustix::process::kill_process(Pid::from_child(&node.child), Signal::TERM).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
