@@ -70,6 +70,7 @@ pub enum Metric {
     ConnectionsRejected,
     LoopStalls,
     LoopTurnMax,
+    PeerInfo,
     PeerUp,
     PeerInStep,
     PeerSilence,
@@ -110,7 +111,7 @@ const fn row(
 
 /// The table, in the order of the page.
 #[rustfmt::skip]
-pub static METRICS: [MetricRow; 42] = [
+pub static METRICS: [MetricRow; 43] = [
     row(Metric::NodeInfo, Kind::Gauge, "bbd_node_info", &["site", "host_id", "version"], "Which node this is; always 1."),
     row(Metric::Role, Kind::Gauge, "bbd_role", &["role"], "1 for the role that the node has, 0 for the others."),
     row(Metric::LeaderEpoch, Kind::Gauge, "bbd_leader_epoch", &[], "The epoch of the primary."),
@@ -141,6 +142,7 @@ pub static METRICS: [MetricRow; 42] = [
     row(Metric::ConnectionsRejected, Kind::Counter, "bbd_connections_rejected_total", &[], "Connections refused because there were too many."),
     row(Metric::LoopStalls, Kind::Counter, "bbd_loop_stalls_total", &[], "Turns of the event loop that took 5 ms or longer."),
     row(Metric::LoopTurnMax, Kind::Gauge, "bbd_loop_turn_seconds_max", &[], "The longest turn of the event loop since the start."),
+    row(Metric::PeerInfo, Kind::Gauge, "bbd_peer_info", &["peer", "version"], "Which bbd the other node says it is; always 1."),
     row(Metric::PeerUp, Kind::Gauge, "bbd_peer_up", &["peer"], "Whether there is a connection to the other node."),
     row(Metric::PeerInStep, Kind::Gauge, "bbd_peer_in_step", &["peer"], "Whether the other node follows this one and has all that it acknowledged."),
     row(Metric::PeerSilence, Kind::Gauge, "bbd_peer_silence_seconds", &["peer"], "Since the other node was last heard."),
@@ -253,6 +255,9 @@ fn write_metric(page: &mut PageWriter, metric: Metric, node: &NodeStatus, shell:
         Metric::ConnectionsRejected => page.sample(&[], shell.connections_rejected_total),
         Metric::LoopStalls => page.sample(&[], shell.loop_stalls_total),
         Metric::LoopTurnMax => page.sample(&[], shell.longest_turn.as_secs_f64()),
+        Metric::PeerInfo => with_peer(shell, |peer| {
+            page.sample(&[("peer", &peer.host_id), ("version", &peer.version)], 1);
+        }),
         Metric::PeerUp => {
             with_peer(shell, |peer| page.sample(&[("peer", &peer.host_id)], u8::from(node.is_peer_up)));
         }

@@ -111,6 +111,8 @@ pub struct ProcessStatus {
 pub struct PeerStatus {
     /// Its host id.
     pub host_id: String,
+    /// Which bbd it last said it is; empty if it never did.
+    pub version: String,
     /// How far it is behind.
     pub lag: Duration,
     /// How often the connection to it has ended.
@@ -161,6 +163,7 @@ struct Status {
     replication_fail_count: u64,
     last_replication_fail: String,
     version: String,
+    peer_version: String,
     uptime_seconds: u64,
     customer_count: u64,
     connections: u64,
@@ -194,6 +197,7 @@ pub fn status_json(node: &NodeStatus, shell: &ShellStatus<'_>) -> String {
         replication_fail_count: shell.peer.map_or(0, |peer| peer.failures_total),
         last_replication_fail: shell.peer.map_or_else(String::new, |peer| peer.last_failure.clone()),
         version: shell.version.to_owned(),
+        peer_version: shell.peer.map_or_else(String::new, |peer| peer.version.clone()),
         uptime_seconds: shell.uptime.as_secs(),
         customer_count: node.customers,
         connections: shell.connections,

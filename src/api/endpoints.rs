@@ -248,7 +248,12 @@ impl Endpoint {
 
     /// What stands in `path` for `ID` or `NAME` (empty where nothing varies), if this is its endpoint.
     fn matches<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
-        let rest = path.strip_prefix(self.head.as_bytes())?;
+        let head = self.head.as_bytes();
+        // Mostly the slash behind another endpoint's word stands elsewhere, and nothing else need be compared.
+        if path.get(head.len() - 1) != head.last() {
+            return None;
+        }
+        let rest = path.strip_prefix(head)?;
         match self.argument {
             Argument::None => rest.is_empty().then_some(rest),
             Argument::AnyText => Some(rest),

@@ -83,6 +83,7 @@ struct Status {
     seccomp: String,
     landlock: String,
     last_replication_fail: String,
+    peer_version: String,
     warnings: Vec<String>,
 }
 
@@ -103,6 +104,7 @@ const CHECKS: &[Check] = &[
     ("settings", settings),
     ("role", role),
     ("peer", peer),
+    ("versions", versions),
     ("replication", replication),
     ("lost changes", lost_changes),
     ("socket", socket),
@@ -193,6 +195,19 @@ fn peer(patient: &Patient) -> Judgement {
     }
     let silence = patient.metric("bbd_peer_silence_seconds").unwrap_or(0.0);
     fine(format!("{name} is connected, heard {silence:.1} s ago"))
+}
+
+/// Two versions at once are meant for a rolling upgrade alone.
+fn versions(patient: &Patient) -> Judgement {
+    if patient.metric("bbd_peer_up") != Some(1.0) {
+        return Vec::new();
+    }
+    let (name, ours) = (patient.peer_name(), &patient.status.version);
+    match patient.status.peer_version.as_str() {
+        "" => note(format!("{name} does not say which bbd it runs: it is older than {ours}; upgrade it too")),
+        theirs if theirs == ours => fine(format!("bbd {ours} on both")),
+        theirs => note(format!("{name} runs bbd {theirs} and this node {ours}: bring the upgrade to its end")),
+    }
 }
 
 fn replication(patient: &Patient) -> Judgement {

@@ -109,30 +109,6 @@ fn refuse(outbox: &mut dyn Outbox, request: RequestId, refusal: Refusal) {
     deliver(outbox, request, Response::new(Err(refusal), None));
 }
 
-/// How long a request wants to wait for a lock.
-const fn wait_ms(operation: &Operation<'_>) -> u64 {
-    match operation {
-        Operation::Put { wait_ms, .. } | Operation::Update { wait_ms, .. } | Operation::BeginModify { wait_ms, .. } => {
-            *wait_ms
-        }
-        Operation::Create { .. }
-        | Operation::CreateNamed { .. }
-        | Operation::Lookup { .. }
-        | Operation::Read { .. }
-        | Operation::Authorize { .. }
-        | Operation::CompleteModify { .. }
-        | Operation::CancelModify { .. }
-        | Operation::Delete { .. }
-        | Operation::Increment { .. }
-        | Operation::Touch { .. }
-        | Operation::List { .. }
-        | Operation::DeletePrefix { .. }
-        | Operation::ReadMany { .. }
-        | Operation::DeleteMany { .. }
-        | Operation::Rename { .. } => 0,
-    }
-}
-
 impl Node {
     /// The first gate: whether the request is for this node at all. Says whether it was dealt with here.
     pub(super) fn pass_on(&mut self, now: Now, id: RequestId, request: &Request<'_>, outbox: &mut dyn Outbox) -> bool {
@@ -172,11 +148,11 @@ impl Node {
         }
         let forward = peering.forwards.next_id;
         peering.forwards.next_id += 1;
-        let wait = Duration::from_millis(wait_ms(&request.operation) + FORWARD_TIMEOUT_MS);
+        let wait = Duration::from_millis(request.operation.wait_ms() + FORWARD_TIMEOUT_MS);
         let timer = peering.forward_ends.arm(now.monotonic + wait, forward);
         let connection = request.connection;
         peering.forwards.insert(forward, Forward { request: id, timer, connection, bytes: bytes.into_boxed_slice() });
-        if matches!(request.operation, Operation::BeginModify { .. }) || wait_ms(&request.operation) > 0 {
+        if matches!(request.operation, Operation::BeginModify { .. }) || request.operation.wait_ms() > 0 {
             peering.tied_connections.insert(connection, ());
         }
         outbox.send_peer(Message::Forward { id: forward, request: request.clone() });

@@ -340,4 +340,27 @@ impl Operation<'_> {
             | Self::Rename { .. } => true,
         }
     }
+
+    /// How long it wants to wait for a lock.
+    #[must_use]
+    pub const fn wait_ms(&self) -> u64 {
+        match self {
+            Self::Put { wait_ms, .. } | Self::Update { wait_ms, .. } | Self::BeginModify { wait_ms, .. } => *wait_ms,
+            Self::Create { .. }
+            | Self::CreateNamed { .. }
+            | Self::Lookup { .. }
+            | Self::Read { .. }
+            | Self::Authorize { .. }
+            | Self::CompleteModify { .. }
+            | Self::CancelModify { .. }
+            | Self::Delete { .. }
+            | Self::Increment { .. }
+            | Self::Touch { .. }
+            | Self::List { .. }
+            | Self::DeletePrefix { .. }
+            | Self::ReadMany { .. }
+            | Self::DeleteMany { .. }
+            | Self::Rename { .. } => 0,
+        }
+    }
 }

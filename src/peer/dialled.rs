@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::http::{read_answer, take_no_contents, write_request_head};
+use super::http::{read_answer, take_no_contents, write_first_head, write_request_head};
 use super::limits::{HANDSHAKE_TIME_MAX, SEALED_AHEAD_BYTES};
 use super::link::{Dialler, Peer, SEAL_BYTES};
 use super::message::Path;
@@ -65,7 +65,7 @@ impl<S: Socket> Dialled<S> {
         window_bytes: usize,
     ) -> Self {
         let mut output = Output::default();
-        write_request_head(output.bytes(), authority, Path::Hello, hello.len());
+        write_first_head(output.bytes(), authority, hello.len());
         output.bytes().extend_from_slice(&hello);
         Self {
             socket,

@@ -13,6 +13,10 @@ pub const HEAD_MAX_BYTES: usize = 1024;
 pub const NO_CONTENT: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
 const HEAD_LIMITS: HeadLimits = HeadLimits { max_head_bytes: HEAD_MAX_BYTES, max_target_bytes: 64, max_fields: 8 };
+/// The line of a first request that says which bbd the dialler is.
+const RELEASE_FIELD: &str = "BigBunny-Version: ";
+/// A version is no longer than this, or is taken for none.
+const RELEASE_MAX_BYTES: usize = 32;
 const OK_BEFORE_LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: ";
 const OK_BEHIND_LENGTH: &[u8] = b"\r\n\r\n";
 /// The body of an answer: a hello and a proof.
@@ -44,6 +48,27 @@ pub fn write_request_head(out: &mut Vec<u8>, authority: &str, path: Path, body_b
     out.extend_from_slice(b"\r\nContent-Length: ");
     out.extend_from_slice(itoa::Buffer::new().format(body_bytes).as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Appends the head of the first request of a connection, which says which bbd the dialler is. Whoever does not know that line passes
+/// over it, so that two releases understand each other.
+pub fn write_first_head(out: &mut Vec<u8>, authority: &str, body_bytes: usize) {
+    write_request_head(out, authority, Path::Hello, body_bytes);
+    out.truncate(out.len() - 2);
+    out.extend_from_slice(RELEASE_FIELD.as_bytes());
+    out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Which bbd a dialler is by the head of its first request: empty if it does not say, or nothing that a version looks like. It is no
+/// part of what the handshake proves, and good for telling people alone.
+#[must_use]
+pub fn release_of(head: &[u8]) -> &str {
+    let is_of_version = |byte: &u8| byte.is_ascii_alphanumeric() || b".+-".contains(byte);
+    let lines = head.split(|&byte| byte == b'\n');
+    let said = lines.filter_map(|line| line.strip_prefix(RELEASE_FIELD.as_bytes())?.strip_suffix(b"\r")).next();
+    let release = said.filter(|text| text.len() <= RELEASE_MAX_BYTES && text.iter().all(is_of_version));
+    release.and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// Reads the head of a request at the start of `bytes`; `None` if more bytes are needed. `scanned` is as for [`parse_head`]: 0 for a new

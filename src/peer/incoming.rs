@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::http::{NO_CONTENT, RequestHead, UNPROVED_INPUT_MAX_BYTES, read_request_head, write_answer};
+use super::http::{NO_CONTENT, RequestHead, UNPROVED_INPUT_MAX_BYTES, read_request_head, release_of, write_answer};
 use super::limits::{ANSWERS_BYTES_MAX, BUFFER_KEPT_BYTES};
 use super::link::{Acceptor, Awaited, LinkError, Peer};
 use super::message::Path;
@@ -50,6 +50,8 @@ pub struct Incoming<S> {
     output: Output,
     /// Anything ever came.
     pub has_spoken: bool,
+    /// Which bbd the other side says it is, once its hello has come; empty if it does not say.
+    pub release: String,
 }
 
 impl<S: Socket> Incoming<S> {
@@ -69,6 +71,7 @@ impl<S: Socket> Incoming<S> {
             head: None,
             output: Output::default(),
             has_spoken: false,
+            release: String::new(),
         }
     }
 
@@ -85,8 +88,8 @@ impl<S: Socket> Incoming<S> {
     }
 
     /// The socket.
-    pub fn socket(&mut self) -> &mut S {
-        &mut self.stream
+    pub const fn socket(&self) -> &S {
+        &self.stream
     }
 
     /// Whether it still has to prove itself.
@@ -151,6 +154,7 @@ impl<S: Socket> Incoming<S> {
             let step = match awaited {
                 Awaited::Hello => {
                     let answer = self.acceptor.on_hello(body)?;
+                    release_of(&bytes[..head.head_bytes]).clone_into(&mut self.release);
                     write_answer(self.output.bytes(), &answer);
                     None
                 }

@@ -29,12 +29,21 @@ pub(super) fn decode<const CHARACTERS: usize, const BYTES: usize>(
 ) -> bool {
     const { assert!((BYTES * 8).div_ceil(6) == CHARACTERS) };
     let value = |place: usize, character: u8| VALUES[place][usize::from(character)];
+    let group = |[a, b, c, d]: [u8; 4]| value(0, a) | value(1, b) | value(2, c) | value(3, d);
     let mut seen = 0;
-    // Whole groups have a loop of their own, in which every length is known.
-    let (fours, rest) = characters.as_chunks::<4>();
-    let (threes, last_bytes) = bytes.as_chunks_mut::<3>();
-    for (&[a, b, c, d], three) in fours.iter().zip(threes) {
-        let bits = value(0, a) | value(1, b) | value(2, c) | value(3, d);
+    // Pairs of groups, and a group, have loops of their own, in which every length is known.
+    let (eights, rest) = characters.as_chunks::<8>();
+    let (sixes, rest_bytes) = bytes.as_chunks_mut::<6>();
+    for (&[a, b, c, d, e, f, g, h], six) in eights.iter().zip(sixes) {
+        let (high, low) = (group([a, b, c, d]), group([e, f, g, h]));
+        seen |= high | low;
+        let [_, _, decoded @ ..] = (u64::from(high) << 24 | u64::from(low)).to_be_bytes();
+        *six = decoded;
+    }
+    let (fours, rest) = rest.as_chunks::<4>();
+    let (threes, last_bytes) = rest_bytes.as_chunks_mut::<3>();
+    for (&four, three) in fours.iter().zip(threes) {
+        let bits = group(four);
         seen |= bits;
         [_, three[0], three[1], three[2]] = bits.to_be_bytes();
     }
@@ -102,5 +111,7 @@ mod tests {
         compare::<8, 11>([255; 8]);
         compare::<12, 16>([255; 12]);
         compare::<1, 2>([255]);
+        compare::<3, 4>([0, 255, 1]);
+        compare::<11, 15>(std::array::from_fn(|index| index as u8 * 23));
     }
 }

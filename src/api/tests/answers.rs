@@ -347,6 +347,7 @@ fn pages() {
     log.event(Now::default(), LogEvent::Promoted, &[]);
     let peer = PeerStatus {
         host_id: "other".to_owned(),
+        version: "1.2.4".to_owned(),
         lag: std::time::Duration::from_micros(1250),
         failures_total: 21,
         last_failure: "why".to_owned(),
@@ -395,7 +396,8 @@ fn pages() {
         .to_owned()
         + r#""store_count":5,"memory_usage":6,"tombstone_count":0,"peers":{},"queue_length":0,"registry_count":0,"#
         + r#""registry_queue_length":0,"registry_states":{},"replication_fail_count":0,"last_replication_fail":"","#
-        + r#""version":"1.2.3","uptime_seconds":1,"customer_count":0,"connections":9,"replication_lag_ms":0,"lock_count":7,"#
+        + r#""version":"1.2.3","peer_version":"","uptime_seconds":1,"customer_count":0,"connections":9,"#
+        + r#""replication_lag_ms":0,"lock_count":7,"#
         + r#""seccomp":"on","landlock":"unavailable","#
         + r#""pid":12,"store_key":"20260101","warnings":["a \"b\""]}"#;
     assert_eq!(status.split_once("\r\n\r\n").unwrap().1, expected + "\n");
@@ -428,6 +430,7 @@ fn pages() {
         "bbd_limits_reached_total{limit=\"rate-limit\"} 1",
         "bbd_limits_reached_total{limit=\"memory-limit\"} 0",
         "bbd_log_events_total{event=\"promoted\"} 1",
+        "bbd_peer_info{peer=\"other\",version=\"1.2.4\"} 1",
         "bbd_peer_silence_seconds{peer=\"other\"} 0.25",
         "bbd_peer_connection_ends_total{direction=\"incoming\",reason=\"WrongSite\"} 23",
         "bbd_replication_lag_seconds 0.00125",

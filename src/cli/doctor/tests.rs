@@ -15,6 +15,7 @@ fn healthy() -> Patient {
             site: "fra".to_owned(),
             role: "PRIMARY".to_owned(),
             version: "0.1.0".to_owned(),
+            peer_version: "0.1.0".to_owned(),
             uptime_seconds: 90_000,
             pid: 7,
             store_key: "20260101".to_owned(),
@@ -70,6 +71,8 @@ fn every_ill_is_found_and_nothing_else_with_it() {
     assert_eq!(ills(|patient| patient.status.role = "JOINING".to_owned()), [("role", Wrong)]);
     assert_eq!(ills(|patient| patient.status.warnings = vec!["--dev".to_owned()]), [("settings", Wrong)]);
     assert_eq!(ills(with_metric("bbd_peer_up", 0.0)), [("peer", Wrong)]);
+    assert_eq!(ills(|patient| patient.status.peer_version = "0.2.0".to_owned()), [("versions", Note)]);
+    assert_eq!(ills(|patient| patient.status.peer_version = String::new()), [("versions", Note)]);
     assert_eq!(ills(with_metric("bbd_peer_in_step", 0.0)), [("replication", Wrong)]);
     assert_eq!(ills(with_metric("bbd_replication_lag_seconds", 0.5)), [("replication", Wrong)]);
     assert_eq!(ills(with_metric("bbd_lost_changes_total", 3.0)), [("lost changes", Note)]);

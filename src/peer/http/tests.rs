@@ -32,6 +32,26 @@ fn a_request_is_read_as_it_was_written() {
 }
 
 #[test]
+fn the_first_request_says_which_bbd_it_is_and_no_other_has_to() {
+    let mut bytes = Vec::new();
+    write_first_head(&mut bytes, "a:1", 5);
+    let expected = RequestHead { path: Path::Hello, head_bytes: bytes.len(), body_bytes: 5 };
+    assert_eq!(head(&bytes, Awaited::Hello), Ok(Some(expected)));
+    let said = format!("\r\nBigBunny-Version: {}\r\n\r\n", env!("CARGO_PKG_VERSION"));
+    assert!(bytes.ends_with(said.as_bytes()) && bytes.len() < HEAD_MAX_BYTES);
+    assert_eq!(release_of(&bytes), env!("CARGO_PKG_VERSION"));
+    assert_eq!(release_of(&written(Path::Hello, 5)), "", "one that does not say is as good");
+    let said =
+        |text: &str| release_of(format!("POST / HTTP/1.1\r\nBigBunny-Version: {text}\r\n\r\n").as_bytes()).to_owned();
+    assert_eq!(said("1.20.3-rc.1+g0a"), "1.20.3-rc.1+g0a");
+    assert_eq!((said(&"1".repeat(32)).len(), said(&"1".repeat(33)).len()), (32, 0));
+    for none in ["", "1 2", "\"1\"", "1\u{1b}[2J", "ä"] {
+        assert_eq!(said(none), "", "{none:?}");
+    }
+    assert_eq!(release_of(b"BigBunny-Version: 1"), "", "a line that has not ended");
+}
+
+#[test]
 fn a_request_that_has_not_all_come_is_waited_for() {
     let bytes = written(Path::Forward, 99);
     let mut scanned = 0;

@@ -162,6 +162,8 @@ pub(super) struct PeerSockets {
     failures_total: u64,
     last_failure: String,
     handshakes_total: u64,
+    /// Which bbd the peer last said it is.
+    release: String,
     /// Who dialled, why the connection ended or did not come up, and how often: one line for each that ever happened.
     connection_ends: Vec<(&'static str, &'static str, u64)>,
 }
@@ -215,6 +217,7 @@ impl PeerSockets {
             failures_total: 0,
             last_failure: String::new(),
             handshakes_total: 0,
+            release: String::new(),
             connection_ends: Vec::new(),
         }))
     }
@@ -256,6 +259,7 @@ impl PeerSockets {
     pub(super) fn status(&self, now: Instant) -> PeerStatus {
         PeerStatus {
             host_id: self.key.peer_name().to_owned(),
+            version: self.release.clone(),
             lag: self.lag.at(now),
             failures_total: self.failures_total,
             last_failure: self.last_failure.clone(),
@@ -438,6 +442,7 @@ impl Server {
             match shaken {
                 Ok(None) => {}
                 Ok(Some(incarnation)) => {
+                    link.release.clone_into(&mut peer.release);
                     // The one before is the same node's, and nothing more is heard of it.
                     if let Some((former, _)) = peer.proved.replace((place, incarnation)) {
                         peer.incoming[former] = None;

@@ -30,6 +30,7 @@ fn they_find_each_other_replicate_and_forward() {
         assert_eq!(metric(node, "bbd_lost_changes_total"), 0.0);
         let heard: f64 = status(node, "peers").rsplit(':').next().unwrap().trim_matches(['"', 's']).parse().unwrap();
         assert!(heard < 5.0, "{heard}");
+        assert_eq!(status(node, "peer_version"), env!("CARGO_PKG_VERSION"));
     }
     assert_eq!(status(&a, "last_leader_seen"), "0.000s");
     assert!(status(&b, "last_leader_seen").ends_with('s'));

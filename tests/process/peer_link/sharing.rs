@@ -78,6 +78,7 @@ fn primary(pause: Duration, more: &[&str]) -> (Daemon, Receiver<Heard>, Line) {
     wait_for_role(&daemon, "PRIMARY");
     // What it says before its own connection is up is lost, and this peer does not ask twice.
     wait_for_log(&daemon, "peer_link_up peer=b");
+    assert_eq!(status(&daemon, "peer_version"), "", "a peer that does not say its version is let in all the same");
     (daemon, heard, line)
 }
 

@@ -183,11 +183,14 @@ pub(crate) fn name_of(place: Place) -> String {
     format!("{}{}", char::from(place.1), place.2)
 }
 
+/// Whose value it is, and which.
+pub(crate) const VALUE_HEAD_BYTES: u64 = 12;
+
 /// The bytes that say whose value it is.
 pub(crate) fn body_of(place: Place, value: u64, more: u64) -> Vec<u8> {
     let mut body = vec![place.0 as u8, place.1, place.2 as u8, 0];
     body.extend_from_slice(&value.to_le_bytes());
-    body.resize(12 + more as usize, 0x5a);
+    body.resize((VALUE_HEAD_BYTES + more) as usize, 0x5a);
     body
 }
 

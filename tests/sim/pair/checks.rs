@@ -28,7 +28,7 @@ use super::host::{Body, Heard, Said, digest};
 use super::ledger::{Done, Wrong};
 use super::net::MS;
 use super::profile::MANY_NAMES;
-use super::world::{BACKLOG_SLACK_BYTES, Event, HEALED_MS, LAST_ANSWERS_MS, World};
+use super::world::{Event, HEALED_MS, LAST_ANSWERS_MS, World};
 use bigbunny::node::{EntryImage, Event as Told, Limits, Node, NodeStatus, Role};
 use bigbunny::time::Instant;
 use std::time::Duration;
@@ -286,9 +286,6 @@ impl World {
         let books = |status: &NodeStatus| (status.stores, status.tombstones, status.names, status.memory_bytes);
         if !moved && after.role != Role::Joining && books(before) != books(after) {
             return Err(format!("prefix: {place} changed without a number: {before:?} {after:?}"));
-        }
-        if after.backlog_bytes > self.profile.backlog_bytes + BACKLOG_SLACK_BYTES {
-            return Err(format!("backlog-bound: {} bytes", after.backlog_bytes));
         }
         if !moved && !by_chance {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The clients of both nodes: what they ask, what they make of the answers, and what they try again.
 
-use super::asks::{Act, Ask, Asker, CUSTOMERS, State, body_of, name_of, read_body};
+use super::asks::{Act, Ask, Asker, CUSTOMERS, State, VALUE_HEAD_BYTES, body_of, name_of, read_body};
 use super::coverage::Met;
 use super::host::{Arrival, Body, Heard};
 use super::ledger::{Deed, Done, Look, Op, Place, Wrong};
@@ -152,7 +152,12 @@ impl World {
         let value = self.next_ask;
         let more = {
             let (low, high) = self.profile.blob_bytes;
-            self.client_rng.between(low, high)
+            if self.client_rng.chance(self.profile.largest) {
+                self.coverage.met(Met::LargestValue);
+                self.profile.largest_bytes - VALUE_HEAD_BYTES
+            } else {
+                self.client_rng.between(low, high)
+            }
         };
         let (low, high) = self.profile.wait_ms;
         let wait_ms = if self.client_rng.one_in(2) { self.client_rng.log_between(low, high) } else { 0 };
@@ -490,11 +495,12 @@ impl World {
             && self.hosts[host].node.as_ref().is_some_and(|node| node.role() != Role::Joining)
         {
             self.coverage.met(Met::TtlChecked);
-            // By true time; each clock is off by a hundredth at most, and so is the offset between them after two seconds.
+            // By true time; each clock is off by a hundredth at most, and so is the offset between them after two seconds. The answer was made
+            // at any time since it was asked for.
             let passed = self.now - at;
-            let forwarded_ago = if heard.by == Role::Primary { self.now - ask.sent_at } else { 0 };
+            let made_ago = self.now - ask.sent_at;
             let most = ttl + passed / 40 + 300 * MS;
-            if passed.saturating_sub(forwarded_ago) + left_ms * MS > most {
+            if passed.saturating_sub(made_ago) + left_ms * MS > most {
                 return Err(format!(
                     "ttl-never-extends: {place:?} was written {passed} ns ago for {ttl}, and has {left_ms} ms left"
                 ));

@@ -16,7 +16,7 @@ macro_rules! met {
 }
 
 met! {
-    CutBoth, CutOneWay, Flap, Reset, HalfOpen, Crash, Vanish, CrashBoth, Pause, Promote, Force, GracefulStop,
+    CutBoth, CutFromA, CutFromB, Flap, Reset, HalfOpen, Crash, Vanish, CrashBoth, Pause, Promote, Force, GracefulStop,
     WallStep, MidPause, Reboot, LateMessage, RefusedConnection, StalledMessages, TailDelay,
     FoundedAlone, FoundedTogether, PromotedBySilence, PromotedByRefusals, PromotedByRestart,
     PromotedByOrder, Outbid, PromotedAfterNoAnswer, PromotedByHandover, HandoverAborted, HandoverRefused, SteppedDown,
@@ -30,6 +30,11 @@ met! {
     ManyNames, MadeAndDeleted, TtlOfASecond, TtlOfTenYears,
     PromoteAtPrimary, PromoteAtJoining, PromoteTwice, HandoverUnderLoad, HeldForHandover,
     RateChecked, MemoryRefused, TombstonesRefused, LockEndChecked,
+    WallBackwards, Suspend, Stall, SlowMachine, Drift, ClockStoodStill, CrashBeforeAnswer, CrashBehindAnswer, LargestValue,
+    ClientsWaited, SealedLink, HangUp, Stranger, RotateToken, BitFlip, Garbage, HugeLength, Replay, LeftOut, CutInMidMessage,
+    Hiccup, FullBuffer, SlowWire, LongDelay, LongRestart, BytePieces, SynLost, ConnectionReplaced, EndClosed, EndRefused, EndNoAnswer, EndReset,
+    EndHandshakeTooLong, EndCrowded, EndLeaseOver, EndNotHttp, EndAltered, EndTooLong, EndStrangeAnswer, EndWrongToken,
+    EndOtherwiseWrong,
 }
 
 const COUNT: usize = Met::ALL.len();

@@ -1,5 +1,6 @@
 //! One machine of the pair: its clock, its process, what waits for it, and what the node said in one turn.
 
+use super::sealed::Sockets;
 use crate::rng::Rng;
 use bigbunny::node::request::{LockId, RequestId, StoreKey};
 use bigbunny::node::response::{Answer, Refusal, Response};
@@ -21,11 +22,20 @@ pub(crate) struct Clock {
     step_ns: u64,
     /// What somebody has set the wall clock forward or back, in all.
     pub(crate) wall_steps_ms: i64,
+    /// The wall clock runs backwards since this reading of the other one.
+    wall_back_since: Option<Instant>,
 }
 
 impl Clock {
     pub(crate) fn new(rng: &mut Rng, start: u64, ppm: i64, step_ns: u64) -> Self {
-        Self { base_ns: rng.log_between(HOUR_NS, 1 << 50), start, ppm, step_ns, wall_steps_ms: 0 }
+        Self {
+            base_ns: rng.log_between(HOUR_NS, 1 << 50),
+            start,
+            ppm,
+            step_ns,
+            wall_steps_ms: 0,
+            wall_back_since: None,
+        }
     }
 
     pub(crate) fn read(&self, now: u64) -> Now {
@@ -33,7 +43,17 @@ impl Clock {
         let ns = self.base_ns + passed as u64;
         let ns = ns / self.step_ns * self.step_ns;
         let monotonic = Instant::from_nanos(ns);
-        Now { monotonic, wall: WallTime(monotonic.as_millis().saturating_add_signed(self.wall_steps_ms)) }
+        let back_ms = self.wall_back_since.map_or(0, |since| 2 * monotonic.since(since).as_millis() as i64);
+        Now { monotonic, wall: WallTime(monotonic.as_millis().saturating_add_signed(self.wall_steps_ms - back_ms)) }
+    }
+
+    /// The wall clock turns round.
+    pub(crate) fn turn_wall_round(&mut self, now: u64) {
+        let now = self.read(now).monotonic;
+        match self.wall_back_since.take() {
+            Some(since) => self.wall_steps_ms -= 2 * now.since(since).as_millis() as i64,
+            None => self.wall_back_since = Some(now),
+        }
     }
 
     /// When the clock will read at least this.
@@ -56,6 +76,21 @@ pub(crate) enum Arrival {
     Message { from: u64, bytes: Vec<u8> },
     Promote { id: u64, force: bool },
     Timeout,
+}
+
+impl Arrival {
+    /// It comes from a client: those are let in only when the node says so.
+    pub(crate) fn is_of_client(&self) -> bool {
+        match self {
+            Self::Request(_) | Self::Closed(_) => true,
+            Self::PeerUp { .. }
+            | Self::PeerDown
+            | Self::PeerRefused
+            | Self::Message { .. }
+            | Self::Promote { .. }
+            | Self::Timeout => false,
+        }
+    }
 }
 
 /// An answer that outlives the call.
@@ -149,11 +184,20 @@ pub(crate) struct Host {
     /// Which life of its process this is.
     pub(crate) life: u64,
     pub(crate) clock: Clock,
+    /// What its clock said last.
+    pub(crate) last_read: Instant,
     /// It does nothing until then.
     pub(crate) busy_until: u64,
     /// The last time at which it was arranged that it looks again.
     pub(crate) wakes_at: u64,
     pub(crate) inbox: VecDeque<Arrival>,
+    /// Requests that may still be served before the turn ends.
+    pub(crate) turn_left: u32,
+    /// Its sockets, where the link is sealed, and whether one of them has something to do.
+    pub(crate) sockets: Option<Sockets>,
+    pub(crate) has_ready_sockets: bool,
+    /// Which internal token it has: an operator may have given one node another one first.
+    pub(crate) token: u8,
     /// Decided before a pause, and not yet sent.
     pub(crate) unsent: Option<Said>,
     /// A dead process' port refuses; a dead machine says nothing.

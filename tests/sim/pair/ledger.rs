@@ -131,6 +131,10 @@ impl Ledger {
             if other.epoch == epoch && other.root == root && !is_forgotten {
                 return Err(format!("one-primary-per-epoch: epoch {epoch} belongs to {:x} and {owner:x}", other.owner));
             }
+            if other.epoch == epoch && is_forgotten {
+                // Nor of what it wrote.
+                self.contents.retain(|(_, etag), _| etag.epoch != epoch);
+            }
         }
         let mut branch = Branch {
             epoch,

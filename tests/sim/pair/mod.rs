@@ -15,8 +15,11 @@ mod ledger;
 mod net;
 mod operators;
 mod profile;
+mod sealed;
+mod socket;
 mod turn;
 mod visits;
+mod wires;
 mod world;
 
 use crate::seeds::Simulator;

@@ -1,6 +1,9 @@
 //! What one run of the pair is like: drawn from its seed, each strength from nothing to its maximum.
 
+use super::coverage::Met;
+use super::socket::Roughness;
 use crate::rng::Rng;
+use bigbunny::config::flags::MAX_STORE_SIZE_BYTES;
 use bigbunny::node::{Limits, NodeConfig, OnPeerLoss, PeerConfig};
 
 macro_rules! kinds {
@@ -48,6 +51,20 @@ kinds! {
     NewLimits,
     /// The store keys are changed, on one node first.
     NewKeys,
+    /// A wall clock runs backwards for a while.
+    WallBackwards,
+    /// A machine sleeps: its process, its network and all; its clock goes on.
+    Suspend,
+    /// Nothing that a machine sends arrives for a while, and then all of it does.
+    Stall,
+    /// A connection ends as if the other side had closed it.
+    HangUp,
+    /// Somebody between the two changes what is on a connection.
+    Tamper,
+    /// Somebody dials who is no node.
+    Stranger,
+    /// The internal token is another one, on one node first.
+    RotateToken,
 }
 
 kinds! {
@@ -76,12 +93,76 @@ pub(crate) const MANY_NAMES: u64 = 100_000;
 /// So many cost a second or two of a core, with a pair of nodes to hold them: one run in so many has them, the others a few thousand at most.
 const MANY_NAMES_ONE_IN: u64 = 200;
 
+impl Fault {
+    /// There must be bytes for it.
+    fn is_of_sealed_link(self) -> bool {
+        match self {
+            Self::HangUp | Self::Tamper | Self::Stranger | Self::RotateToken => true,
+            Self::CutBoth
+            | Self::CutOneWay
+            | Self::Flap
+            | Self::Reset
+            | Self::HalfOpen
+            | Self::Crash
+            | Self::Vanish
+            | Self::CrashBoth
+            | Self::Pause
+            | Self::Promote
+            | Self::Force
+            | Self::GracefulStop
+            | Self::WallStep
+            | Self::NewLimits
+            | Self::NewKeys
+            | Self::WallBackwards
+            | Self::Suspend
+            | Self::Stall => false,
+        }
+    }
+}
+
+/// What somebody between the two does to the next bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tampering {
+    BitFlip,
+    Garbage,
+    HugeLength,
+    Replay,
+    LeaveOut,
+    CutMid,
+}
+
+impl Tampering {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::BitFlip, Self::Garbage, Self::HugeLength, Self::Replay, Self::LeaveOut, Self::CutMid];
+
+    pub(crate) fn met(self) -> Met {
+        match self {
+            Self::BitFlip => Met::BitFlip,
+            Self::Garbage => Met::Garbage,
+            Self::HugeLength => Met::HugeLength,
+            Self::Replay => Met::Replay,
+            Self::LeaveOut => Met::LeftOut,
+            Self::CutMid => Met::CutInMidMessage,
+        }
+    }
+}
+
+/// In one of so many runs the link is sealed and its bytes are what the network carries; in the others whole messages are.
+const SEALED_ONE_IN: u64 = 4;
+
 /// From and to, both included.
 pub(crate) type Range = (u64, u64);
 
 /// One run's parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
+    /// The network carries the bytes of the sealed link, and not whole messages.
+    pub(crate) sealed: bool,
+    pub(crate) roughness: Roughness,
+    /// Of each node's wire, in bytes a second; only where the link is sealed.
+    pub(crate) bandwidth: [u64; 2],
+    /// In a thousand writes: they arrive in two parts.
+    pub(crate) split: u64,
     pub(crate) safe: bool,
     pub(crate) replicate_all: bool,
     pub(crate) backlog_bytes: u64,
@@ -106,6 +187,11 @@ pub(crate) struct Profile {
     pub(crate) pause_ms: Range,
     /// In a hundred thousand events: a pause between what a node decides and what leaves it.
     pub(crate) mid_pauses: u64,
+    /// In a hundred thousand events: a crash there, before or behind the answers to its clients.
+    pub(crate) mid_crashes: u64,
+    pub(crate) stall_ms: Range,
+    /// Requests that a node serves in one turn, if so many wait.
+    pub(crate) requests_per_turn: u32,
     /// In a thousand lost connections: what was on it arrives all the same, later.
     pub(crate) late: u64,
     /// Each node's drift in parts per million, and its clock's resolution.
@@ -120,6 +206,9 @@ pub(crate) struct Profile {
     pub(crate) names: u64,
     pub(crate) think_us: Range,
     pub(crate) blob_bytes: Range,
+    /// In a thousand values: one is as large as may be, which is a quarter of the backlog at most.
+    pub(crate) largest: u64,
+    pub(crate) largest_bytes: u64,
     pub(crate) durable: u64,
     pub(crate) keyed: u64,
     pub(crate) impatience: u64,
@@ -149,12 +238,27 @@ impl Profile {
     pub(crate) fn draw(rng: &mut Rng, deeds: usize) -> Self {
         let strengths = [0, 0, 0, 1, 3, 10];
         let mut faults: Vec<u32> = Fault::ALL.iter().map(|_| rng.pick(&strengths)).collect();
+        let mut sealed = rng.one_in(SEALED_ONE_IN);
         if rng.one_in(5) {
             // One fault alone.
             let alone = rng.index(faults.len());
             faults.iter_mut().for_each(|weight| *weight = 0);
             faults[alone] = 1;
+            sealed |= Fault::ALL[alone].is_of_sealed_link();
         }
+        if !sealed {
+            let weights = Fault::ALL.iter().zip(&mut faults);
+            weights.filter(|(fault, _)| fault.is_of_sealed_link()).for_each(|(_, weight)| *weight = 0);
+        }
+        let piece_bytes = if rng.one_in(3) { rng.log_between(1, 4096) } else { 1 << 20 };
+        let roughness = Roughness {
+            piece_bytes,
+            // Of many calls a few are enough.
+            hiccups: rng.pick(&[0, 0, 10, 200]).min(2 + 10 * piece_bytes),
+            buffer_bytes: rng.log_between(1 << 12, 1 << 22) as usize,
+        };
+        let mut bandwidth = || if rng.one_in(2) { 1 << 30 } else { rng.log_between(10_000, 100_000_000) };
+        let bandwidth = [bandwidth(), bandwidth()];
         let fault_every_ms = rng.log_between(20, 8000);
         let mut delay = || (50, rng.log_between(60, 100_000));
         let delay_us = [delay(), delay()];
@@ -164,11 +268,16 @@ impl Profile {
             _ => rng.between(0, 20_000) as i64 - 10_000,
         };
         let drift_ppm = [drift(), drift()];
+        let backlog_bytes = rng.pick(&[256 << 10, 256 << 10, 1 << 20, 16 << 20]);
         let think = rng.log_between(500, 500_000);
         let mut profile = Self {
+            sealed,
+            roughness,
+            bandwidth,
+            split: rng.pick(&[0, 0, 20, 500]),
             safe: rng.one_in(3),
             replicate_all: rng.one_in(8),
-            backlog_bytes: rng.pick(&[256 << 10, 256 << 10, 1 << 20, 16 << 20]),
+            backlog_bytes,
             faults,
             fault_every_ms: (1, fault_every_ms),
             storm_ms: rng.between(5_000, 60_000),
@@ -182,6 +291,9 @@ impl Profile {
             restart_ms: (0, rng.log_between(1, 10_000)),
             pause_ms: (1, rng.log_between(2, 30_000)),
             mid_pauses: rng.pick(&[0, 0, 10, 200]),
+            mid_crashes: rng.pick(&[0, 0, 0, 20]),
+            stall_ms: (1, rng.log_between(2, 10_000)),
+            requests_per_turn: rng.log_between(1, 512) as u32,
             late: rng.pick(&[0, 0, 300, 1000]),
             drift_ppm,
             clock_step_ns: rng.pick(&[1, 1, 1000, 1_000_000, 15_600_000]),
@@ -192,6 +304,8 @@ impl Profile {
             names: rng.log_between(1, 8),
             think_us: (100, think),
             blob_bytes: (0, if rng.one_in(4) { rng.log_between(1, 60_000) } else { 32 }),
+            largest: if rng.one_in(16) { 5 } else { 0 },
+            largest_bytes: MAX_STORE_SIZE_BYTES.min(backlog_bytes / 4),
             durable: rng.pick(&[0, 0, 200, 1000]),
             keyed: rng.pick(&[0, 500, 1000]),
             impatience: rng.pick(&[0, 100, 500]),

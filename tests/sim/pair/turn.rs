@@ -34,6 +34,10 @@ impl World {
             | Arrival::Timeout => true,
         };
         let now = host.clock.read(self.now);
+        if host.last_read == now.monotonic {
+            self.coverage.met(Met::ClockStoodStill);
+        }
+        host.last_read = now.monotonic;
         let node = host.node.as_mut().expect("only what lives is told");
         let before = node.status();
         let mut said = Said::default();
@@ -57,7 +61,7 @@ impl World {
             }
             Arrival::PeerUp { incarnation, generation } => {
                 // Only from now on can it send on it.
-                self.links[place].is_known = self.links[place].generation == *generation;
+                self.links[place].is_known = self.links[place].generation == *generation && !self.profile.sealed;
                 node.handle(now, Input::PeerUp { incarnation: *incarnation }, &mut said);
             }
             Arrival::PeerDown => node.handle(now, Input::PeerDown, &mut said),
@@ -113,8 +117,19 @@ impl World {
                 node.handle(now, Input::PeerMessage { incarnation: *from, message }, &mut said);
             }
         }
-        node.handle(now, Input::EndOfTurn, &mut said);
+        // Those clients that wait are served in one turn, as far as a turn goes.
+        let is_followed = || host.inbox.iter().any(Arrival::is_of_client);
+        let goes_on = arrival.is_of_client() && host.turn_left > 0 && is_followed();
+        if goes_on {
+            host.turn_left -= 1;
+        } else {
+            host.turn_left = self.profile.requests_per_turn;
+            node.handle(now, Input::EndOfTurn, &mut said);
+        }
         let after = node.status();
+        if !goes_on && after.backlog_bytes > self.profile.backlog_bytes {
+            return Err(format!("backlog-bound: {} bytes", after.backlog_bytes));
+        }
         self.trace.word(self.now);
         self.trace.word(after.changes);
         let is_heartbeat = matches!(&arrival, Arrival::Message { bytes, .. }
@@ -154,6 +169,18 @@ impl World {
             self.hosts[place].unsent = Some(said);
             self.busy(place, until);
             return Ok(());
+        }
+        if self.fault_rng.below(100_000) < self.profile.mid_crashes && !self.healed {
+            if self.fault_rng.one_in(2) {
+                self.coverage.met(Met::CrashBeforeAnswer);
+            } else {
+                // Clients are answered first, and the other node never hears of it.
+                self.coverage.met(Met::CrashBehindAnswer);
+                let mut said = said;
+                said.messages.clear();
+                self.leaves(place, said)?;
+            }
+            return self.dies(place, true);
         }
         self.leaves(place, said)
     }
@@ -206,12 +233,13 @@ impl World {
                 let ask = host_ask(&self.hosts[place], *forward).and_then(|id| self.asks.get(&id));
                 heard.result.is_ok() && heard.by == Role::Primary && ask.is_some_and(|ask| ask.is_change())
             });
-            if is_change && self.profile.safe && !may_answer {
+            // Where the link is sealed, the connection ends with all that waits on it: see `flushes`.
+            if is_change && self.profile.safe && !may_answer && !self.profile.sealed {
                 // The shell asks again before it sends, and says that nobody knows.
                 self.coverage.met(Met::AnswerWithdrawn);
                 continue;
             }
-            if is_change && self.profile.safe && is_primary && !lease_holds {
+            if is_change && self.profile.safe && may_answer && is_primary && !lease_holds {
                 return Err(format!("no-answer-without-lease: node {place} answers the other's client"));
             }
             self.send(place, incarnation, sent.bytes);
@@ -235,7 +263,7 @@ impl World {
             }
             self.is_answered(place, id, heard)?;
         }
-        Ok(())
+        if self.profile.sealed { self.flushes(place) } else { Ok(()) }
     }
 
     pub(crate) fn describe(&self, place: usize, arrival: &Arrival) -> String {

@@ -9,7 +9,9 @@ use super::ledger::{Ledger, Wrong};
 use super::net::{Link, MS};
 use super::operators;
 use super::profile::Profile;
+use super::sealed::Sockets;
 use super::visits::Visit;
+use super::wires::{Connection, Wire};
 use crate::reply::TraceHash;
 use crate::rng::Rng;
 use bigbunny::node::Node;
@@ -26,18 +28,29 @@ pub(crate) const CALM_UNTIL_MS: u64 = 600_000 - HEALED_MS - LAST_ANSWERS_MS;
 /// A run with more events than this spins, and so many more for each of many names.
 const EVENTS_MAX: u64 = 400_000;
 const EVENTS_PER_NAME: u64 = 12;
-/// The records one turn can add to a backlog before it is looked at: a chunk, and the largest turn of the clients.
-pub(crate) const BACKLOG_SLACK_BYTES: u64 = 192 * 1024;
+
+/// One read of a socket at most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A turn of a well machine takes a two-hundredth of this.
+const SLOW_TURN_NS: u64 = 1_000_000;
 
 /// What happens.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Delivers { from: usize, generation: u64, life: u64, bytes: Vec<u8> },
+    Delivers { from: usize, generation: u64 },
     Dials { from: usize, generation: u64 },
     Refused { from: usize, generation: u64 },
     Connected { from: usize, generation: u64, life: u64 },
     Notices { from: usize, generation: u64 },
     HealsCut,
+    SynArrives { connection: u64 },
+    Lands { connection: u64, end: usize },
+    Readies { connection: u64, end: usize },
+    FallsSilent { connection: u64, end: usize },
+    Sockets { place: usize, life: u64 },
+    TurnsToken { place: usize },
+    TurnsWall { place: usize },
     Flaps { left: u32 },
     Wakes { place: usize },
     Restarts { place: usize, life: u64 },
@@ -87,6 +100,11 @@ pub(crate) struct World {
     pub(crate) profile: Profile,
     pub(crate) hosts: [Host; 2],
     pub(crate) links: [Link; 2],
+    pub(crate) wires: [Wire; 2],
+    /// Where the link is sealed: by number, the newest last.
+    pub(crate) connections: BTreeMap<u64, Connection>,
+    pub(crate) last_connection: u64,
+    pub(crate) read_buffer: Vec<u8>,
     /// Nothing passes from this node to the other.
     pub(crate) cut: [bool; 2],
     pub(crate) healed: bool,
@@ -129,9 +147,14 @@ impl World {
             node: None,
             life: 0,
             clock: Clock::new(&mut node_rng, 0, profile.drift_ppm[place], profile.clock_step_ns),
+            last_read: Instant::ZERO,
             busy_until: 0,
             wakes_at: 0,
             inbox: Default::default(),
+            turn_left: 0,
+            sockets: None,
+            has_ready_sockets: false,
+            token: 0,
             unsent: None,
             refuses: true,
             branch: None,
@@ -155,6 +178,10 @@ impl World {
             queue: BinaryHeap::new(),
             hosts,
             links: Default::default(),
+            wires: Default::default(),
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            read_buffer: vec![0; if profile.sealed { READ_BYTES } else { 0 }],
             cut: [false; 2],
             healed: false,
             healed_at: 0,
@@ -183,9 +210,20 @@ impl World {
             profile,
         };
         if tells {
-            crate::seeds::say(format_args!("{:?}", world.profile));
+            let carried = if world.profile.sealed { "bytes, the link is sealed" } else { "messages" };
+            crate::seeds::say(format_args!("{:?}\nthe network carries {carried}", world.profile));
         }
         world.begin();
+        let profile = &world.profile;
+        let draws = [
+            (profile.sealed, Met::SealedLink),
+            (profile.sealed && profile.roughness.piece_bytes < 64, Met::BytePieces),
+            (profile.drift_ppm.iter().any(|ppm| ppm.abs() > 5000), Met::Drift),
+            (profile.turn_ns.iter().any(|&ns| ns >= SLOW_TURN_NS), Met::SlowMachine),
+        ];
+        for (_, met) in draws.into_iter().filter(|(is_drawn, _)| *is_drawn) {
+            world.coverage.met(met);
+        }
         world
     }
 
@@ -243,7 +281,7 @@ impl World {
 
     fn timeout_of(&self, place: usize) -> u64 {
         let host = &self.hosts[place];
-        if !host.inbox.is_empty() || host.unsent.is_some() {
+        if host.has_ready_sockets || host.unsent.is_some() || self.next_in_line(place).is_some() {
             return u64::MAX;
         }
         let due = host.node.as_ref().and_then(Node::next_timeout);
@@ -252,7 +290,32 @@ impl World {
 
     fn happens(&mut self, event: Event) -> Result<(), Wrong> {
         match event {
-            Event::Delivers { from, generation, life, bytes } => self.delivers(from, generation, life, bytes),
+            Event::Delivers { from, generation } => self.delivers(from, generation),
+            Event::SynArrives { connection } => {
+                self.syn_arrives(connection);
+                Ok(())
+            }
+            Event::Lands { connection, end } => {
+                self.lands(connection, end);
+                Ok(())
+            }
+            Event::Readies { connection, end } => {
+                self.readies(connection, end);
+                Ok(())
+            }
+            Event::FallsSilent { connection, end } => {
+                self.falls_silent(connection, end);
+                Ok(())
+            }
+            Event::Sockets { place, life } => self.sockets_are_due(place, life),
+            Event::TurnsToken { place } => {
+                self.hosts[place].token = self.hosts[1 - place].token;
+                Ok(())
+            }
+            Event::TurnsWall { place } => {
+                self.hosts[place].clock.turn_wall_round(self.now);
+                Ok(())
+            }
             Event::Dials { from, generation } => self.dials(from, generation),
             Event::Refused { from, generation } => self.refused(from, generation),
             Event::Connected { from, generation, life } => self.connected(from, generation, life),
@@ -306,9 +369,16 @@ impl World {
         host.busy_until = self.now;
         let life = host.life;
         self.tell(|_| format!("{place} starts, life {life}"));
-        self.links[place].generation += 1;
-        let generation = self.links[place].generation;
-        self.schedule(self.now, Event::Dials { from: place, generation });
+        if self.profile.sealed {
+            let host = &mut self.hosts[place];
+            let now = host.clock.read(self.now).monotonic;
+            host.sockets = Some(Sockets::new(self.net_rng.next(), now));
+            self.schedule(self.now, Event::Sockets { place, life });
+        } else {
+            self.links[place].generation += 1;
+            let generation = self.links[place].generation;
+            self.schedule(self.now, Event::Dials { from: place, generation });
+        }
         // Whoever still holds a connection to the life before is told that there is none.
         let other = 1 - place;
         self.will_be_noticed(other, (1, 50));
@@ -322,6 +392,9 @@ impl World {
         }
         host.inbox.clear();
         host.unsent = None;
+        host.turn_left = 0;
+        host.sockets = None;
+        host.has_ready_sockets = false;
         host.refuses = refuses;
         host.branch = None;
         host.was_primary = None;
@@ -335,14 +408,24 @@ impl World {
         host.buckets.clear();
         let life = host.life;
         self.tell(|_| format!("{place} dies{}", if refuses { "" } else { " without a word" }));
-        self.breaks(place)?;
-        self.links[place].generation += 1;
+        if self.profile.sealed {
+            if !refuses {
+                self.nothing_is_told_by(place);
+            }
+            self.carries(place);
+        } else {
+            self.breaks(place)?;
+            self.links[place].generation += 1;
+        }
         let within = if refuses { (1, 20) } else { self.profile.notice_ms };
         self.will_be_noticed(1 - place, within);
         self.clients_of_the_dead(place, life);
         let (low, high) = if self.healed { (0, 0) } else { self.profile.restart_ms };
-        let at = self.now + self.fault_rng.between(low, high) * MS;
-        self.schedule(at, Event::Restarts { place, life });
+        let pause_ms = self.fault_rng.between(low, high);
+        if pause_ms >= 5000 {
+            self.coverage.met(Met::LongRestart);
+        }
+        self.schedule(self.now + pause_ms * MS, Event::Restarts { place, life });
         Ok(())
     }
 
@@ -352,15 +435,44 @@ impl World {
         if host.node.is_none() {
             return Ok(());
         }
-        if host.busy_until > self.now || !host.inbox.is_empty() || host.unsent.is_some() {
-            host.inbox.push_back(arrival);
-            let wakes = host.inbox.len() == 1 && host.unsent.is_none();
-            if wakes {
-                self.wakes_later(place);
-            }
+        let is_busy = host.busy_until > self.now || host.unsent.is_some() || host.has_ready_sockets;
+        host.inbox.push_back(arrival);
+        if is_busy {
+            self.wakes_if_any(place);
             return Ok(());
         }
-        self.process(place, arrival)
+        self.wakes(place)
+    }
+
+    /// What the process takes next of what waits: nothing of clients while the other node is to come on first.
+    fn next_in_line(&self, place: usize) -> Option<usize> {
+        let host = &self.hosts[place];
+        if host.inbox.is_empty() || self.clients_wait_until(place).is_none() {
+            return (!host.inbox.is_empty()).then_some(0);
+        }
+        host.inbox.iter().position(|arrival| !arrival.is_of_client())
+    }
+
+    fn clients_wait_until(&self, place: usize) -> Option<Instant> {
+        let host = &self.hosts[place];
+        host.node.as_ref()?.clients_wait_until(host.clock.read(self.now).monotonic)
+    }
+
+    /// There is something to do for it when it looks again, if there is.
+    pub(crate) fn wakes_if_any(&mut self, place: usize) {
+        let host = &self.hosts[place];
+        if host.unsent.is_some() {
+            return;
+        }
+        if host.has_ready_sockets || self.next_in_line(place).is_some() {
+            self.wakes_later(place);
+        } else if !host.inbox.is_empty()
+            && let Some(until) = self.clients_wait_until(place)
+        {
+            self.coverage.met(Met::ClientsWaited);
+            let at = self.hosts[place].clock.when(until);
+            self.schedule(at, Event::Wakes { place });
+        }
     }
 
     /// It does nothing until then; and then sends what it had decided before.
@@ -371,7 +483,7 @@ impl World {
     }
 
     /// Once it is not busy any more, and only once.
-    fn wakes_later(&mut self, place: usize) {
+    pub(crate) fn wakes_later(&mut self, place: usize) {
         let host = &mut self.hosts[place];
         if host.wakes_at != host.busy_until {
             host.wakes_at = host.busy_until;
@@ -387,16 +499,21 @@ impl World {
                 return Ok(());
             }
             if host.busy_until > self.now {
-                if !host.inbox.is_empty() {
+                if host.unsent.is_some() {
                     self.wakes_later(place);
                 }
+                self.wakes_if_any(place);
                 return Ok(());
             }
             if let Some(said) = host.unsent.take() {
                 self.leaves(place, said)?;
-            } else if let Some(arrival) = host.inbox.pop_front() {
+            } else if host.has_ready_sockets {
+                self.serves(place)?;
+            } else if let Some(at) = self.next_in_line(place) {
+                let arrival = self.hosts[place].inbox.remove(at).expect("it was just found");
                 self.process(place, arrival)?;
             } else {
+                self.wakes_if_any(place);
                 return Ok(());
             }
         }
