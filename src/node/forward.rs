@@ -23,7 +23,7 @@ use crate::wire::Reader;
 /// Set in the ids of what comes from the peer's clients. The shell's own ids never have it.
 const FORWARDED: u64 = 1 << 63;
 /// Requests forwarded and not answered, at most.
-const FORWARDS_MAX: usize = 65_536;
+pub const FORWARDS_MAX: usize = 65_536;
 /// The same in bytes: what a primary that does not answer may cost.
 pub(super) const FORWARDS_MAX_BYTES: usize = 16 << 20;
 /// How long the primary may take beside the wait for a lock.
@@ -68,6 +68,12 @@ impl Forwards {
         let mut forwards: Vec<(u64, Forward)> = self.by_id.drain().collect();
         forwards.sort_unstable_by_key(|(id, _)| *id);
         forwards.into_iter().map(|(_, forward)| forward).collect()
+    }
+
+    fn ids_before(&self, end: u64) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.by_id.keys().copied().filter(|id| *id < end).collect();
+        ids.sort_unstable();
+        ids
     }
 
     fn ids_of(&self, connection: ConnectionId) -> Vec<u64> {
@@ -168,6 +174,8 @@ impl Node {
     ) -> Result<(), PeerMisbehaved> {
         let connection = forwarded_connection(request.connection);
         let request = Request { connection, ..request };
+        let peering = self.peering.as_mut().expect("only with a peer");
+        peering.forwards_heard = peering.forwards_heard.max(id.saturating_add(1));
         let id = RequestId(id | FORWARDED);
         if self.locks.is_waiting(id) {
             return Err(PeerMisbehaved::RepeatedRequest);
@@ -187,6 +195,36 @@ impl Node {
             return self.repeat_request(now, forward.request, &forward.bytes, outbox);
         }
         outbox.respond(forward.request, response);
+    }
+
+    /// On a new connection: which of the peer's requests this node still holds. The answers to others may have been lost with the connection
+    /// before, and nobody should wait for them.
+    pub(super) fn send_unanswered(&mut self, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_ref().expect("only with a peer");
+        if peering.forwards_heard == 0 {
+            return;
+        }
+        let held = peering.held.iter().map(|held| held.request);
+        let withheld = peering.withheld.iter().map(|withheld| withheld.request);
+        let jobs = self.prefix_jobs.iter().map(|job| job.asker.request);
+        let all = self.locks.waiting().chain(held).chain(withheld).chain(jobs);
+        let mut ids: Vec<u64> = all.filter(|id| is_forwarded(*id)).map(|id| id.0 & !FORWARDED).collect();
+        ids.sort_unstable();
+        outbox.send_peer(Message::Unanswered { heard: peering.forwards_heard, ids });
+    }
+
+    /// The peer has a new connection, and says what it still holds: of the rest nobody knows whether it was carried out.
+    pub(super) fn on_unanswered(&mut self, heard: u64, mut ids: Vec<u64>, outbox: &mut dyn Outbox) {
+        ids.sort_unstable();
+        let peering = self.peering.as_mut().expect("only with a peer");
+        for id in peering.forwards.ids_before(heard) {
+            if ids.binary_search(&id).is_err()
+                && let Some(forward) = peering.forwards.remove(id)
+            {
+                peering.forward_ends.disarm(forward.timer);
+                refuse(outbox, forward.request, Refusal::LeaderChanged);
+            }
+        }
     }
 
     fn repeat_request(&mut self, now: Now, id: RequestId, bytes: &[u8], outbox: &mut dyn Outbox) {

@@ -163,6 +163,11 @@ impl Locks {
         Some(parked)
     }
 
+    /// All requests that stand in a line, in no order.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = RequestId> {
+        self.waiting.keys().copied()
+    }
+
     /// Whether a request stands in a line.
     pub(super) fn is_waiting(&self, request: RequestId) -> bool {
         self.waiting.contains_key(&request)

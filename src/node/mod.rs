@@ -58,6 +58,7 @@ use crate::peer::message::Message;
 use crate::time::{Instant, Now};
 use crate::wheel::{Timers, Wheel};
 
+pub use self::forward::FORWARDS_MAX;
 pub use self::kept::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES};
 pub use self::named::READ_MANY_MAX_BYTES;
 pub use self::peering::{HANDOVER_TIMEOUT_MS, OnPeerLoss, PeerConfig, REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};

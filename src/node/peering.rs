@@ -142,6 +142,8 @@ pub(super) struct Peering {
     pub(super) handover_until: Option<Instant>,
     pub(super) held: VecDeque<Held>,
     pub(super) withheld: VecDeque<Withheld>,
+    /// One more than the greatest id of a request that this life of the peer has forwarded.
+    pub(super) forwards_heard: u64,
 
     // As follower.
     pub(super) stream: Option<StreamId>,
@@ -202,6 +204,7 @@ impl Peering {
             handover_until: None,
             held: VecDeque::new(),
             withheld: VecDeque::new(),
+            forwards_heard: 0,
             stream: None,
             applied: 0,
             heartbeat_sent_at_ns: 0,
@@ -322,6 +325,7 @@ impl Node {
         peering.backlog.rewind();
         self.note_incarnation(now, incarnation, outbox);
         self.send_status(outbox);
+        self.send_unanswered(outbox);
         let peering = self.peer();
         if peering.role == Role::Joining && peering.peer_role == Some(Role::Primary) {
             self.send_join(outbox);
@@ -379,6 +383,7 @@ impl Node {
             }
         }
         peering.heartbeat_sent_at_ns = 0;
+        peering.forwards_heard = 0;
         peering.peer_role = None;
         peering.peer_has_data = false;
         peering.peer_epoch = 0;
@@ -435,6 +440,7 @@ impl Node {
             Message::HandoverRefused { epoch } => self.on_handover_refused(epoch, outbox),
             Message::Forward { id, request } => return self.on_forward(now, id, request, outbox),
             Message::Forwarded { id, response } => self.on_forwarded(now, id, response, outbox),
+            Message::Unanswered { heard, ids } => self.on_unanswered(heard, ids, outbox),
             Message::ConnectionClosed { connection } => {
                 self.on_connection_closed(now, super::forward::forwarded_connection(connection), outbox);
             }

@@ -10,7 +10,7 @@ use crate::config::flags::MAX_STORE_SIZE_BYTES;
 use crate::node::codec::{read_request, read_response, read_role, role_number, write_request, write_response};
 use crate::node::request::{ConnectionId, Request};
 use crate::node::response::Response;
-use crate::node::{READ_MANY_MAX_BYTES, Role};
+use crate::node::{FORWARDS_MAX, READ_MANY_MAX_BYTES, Role};
 use crate::wire::{Malformed, Reader, Write as _};
 
 /// The bytes of a message at most, before it is sealed.
@@ -29,6 +29,7 @@ const BESIDE_STORES_MAX_BYTES: usize = 64 * 1024;
 // Whatever the node sends fits: a store in a change, a forwarded request or an answer, and many stores in one answer.
 const _: () = {
     assert!(MAX_STORE_SIZE_BYTES as usize + BESIDE_STORES_MAX_BYTES <= RECORDS_MAX_BYTES);
+    assert!(FORWARDS_MAX * size_of::<u64>() + BESIDE_STORES_MAX_BYTES <= MESSAGE_MAX_BYTES);
     assert!(READ_MANY_MAX_BYTES as usize + BESIDE_STORES_MAX_BYTES <= MESSAGE_MAX_BYTES);
 };
 
@@ -138,6 +139,14 @@ pub enum Message<'a> {
         /// What.
         response: Response<'a>,
     },
+    /// First on a new connection, to whoever has forwarded anything: of the requests before `heard` I still hold these. All others I have
+    /// answered, and an answer that has not come was lost with the connection before.
+    Unanswered {
+        /// One more than the greatest id heard.
+        heard: u64,
+        /// Those that wait, in order.
+        ids: Vec<u64>,
+    },
     /// To the primary: a client's connection ended from which requests were forwarded.
     ConnectionClosed {
         /// Which.
@@ -219,7 +228,9 @@ impl Message<'_> {
             Self::Changes { .. } => Path::Replicate,
             Self::Heartbeat { .. } | Self::Ack { .. } => Path::Heartbeat,
             Self::Handover { .. } | Self::HandoverDone { .. } | Self::HandoverRefused { .. } => Path::Handover,
-            Self::Forward { .. } | Self::Forwarded { .. } | Self::ConnectionClosed { .. } => Path::Forward,
+            Self::Forward { .. } | Self::Forwarded { .. } | Self::Unanswered { .. } | Self::ConnectionClosed { .. } => {
+                Path::Forward
+            }
         }
     }
 
@@ -237,7 +248,9 @@ impl Message<'_> {
             | Self::Handover { epoch }
             | Self::HandoverDone { epoch, .. }
             | Self::HandoverRefused { epoch } => Some(epoch),
-            Self::Forward { .. } | Self::Forwarded { .. } | Self::ConnectionClosed { .. } => None,
+            Self::Forward { .. } | Self::Forwarded { .. } | Self::Unanswered { .. } | Self::ConnectionClosed { .. } => {
+                None
+            }
         }
     }
 }
@@ -321,6 +334,13 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message<'_>) -> Result<(), Too
             out.put_u8(12);
             out.put_u64(connection.0);
         }
+        Message::Unanswered { heard, ids } => {
+            let count = u32::try_from(ids.len()).map_err(|_| TooLong)?;
+            out.put_u8(13);
+            out.put_u64(*heard);
+            out.put_u32(count);
+            ids.iter().for_each(|id| out.put_u64(*id));
+        }
     }
     if out.len() - start > MESSAGE_MAX_BYTES {
         out.truncate(start);
@@ -377,6 +397,13 @@ pub fn read_message(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
         10 => Message::Forward { id: reader.u64()?, request: read_request(&mut reader)? },
         11 => Message::Forwarded { id: reader.u64()?, response: read_response(&mut reader)? },
         12 => Message::ConnectionClosed { connection: ConnectionId(reader.u64()?) },
+        13 => {
+            let heard = reader.u64()?;
+            // As many as there are bytes for: a count that lies ends the reading, and makes no room before.
+            let count = reader.u32()?;
+            let ids = (0..count).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+            Message::Unanswered { heard, ids }
+        }
         _ => return Err(Malformed),
     };
     reader.finish()?;

@@ -33,6 +33,28 @@ fn of_two_new_nodes_that_cannot_both_dial_one_becomes_primary() {
     }
 }
 
+/// Section 1 of the specification: whom nobody answers for lease and grace becomes primary alone. Two that start while the network between
+/// them is cut do so both; in safe mode neither takes a change.
+#[test]
+fn two_new_nodes_that_do_not_reach_each_other_are_both_primary_until_they_do() {
+    for safe in [false, true] {
+        let mut pair = Pair { reaches: [false; 2], safe, ..Pair::new() };
+        pair.start(0);
+        pair.start(1);
+        pair.run_ms(4200);
+        assert_eq!(roles(&pair), (Role::Primary, Role::Primary));
+        for place in 0..2 {
+            let id = pair.ask(place, put("n", b"mine"));
+            match safe {
+                true => assert_eq!(pair.answer(id), Some(&Err(Refusal::NotReplicated { applied: false }))),
+                false => assert!(!pair.done(id).is_empty()),
+            }
+        }
+        pair.heal();
+        assert_eq!(roles(&pair), (Role::Primary, Role::Secondary));
+    }
+}
+
 #[test]
 fn a_joiner_that_the_primary_cannot_dial_waits_for_it() {
     let mut pair = pair_in_step();
@@ -111,4 +133,30 @@ fn requests_that_wait_for_a_silent_primary_have_a_bound() {
     let again = pair.ask(1, put("again", &body));
     pair.run_ms(10);
     pair.done(again);
+}
+
+/// Found on real processes: a reset of the primary's own connection lost answers, and the secondary's clients waited for them until the
+/// deadline of what is forwarded, seconds later.
+#[test]
+fn answers_lost_with_a_connection_are_not_waited_for() {
+    let mut pair = Pair { delay: Duration::from_millis(2), ..pair_in_step() };
+    pair.ask(0, put("n", b"hello"));
+    pair.ask(0, begin("n", 0));
+    let waits = pair.ask(1, begin("n", 5000));
+    pair.run_ms(10);
+    let lost = pair.ask(1, put("m", b"x"));
+    pair.run_ms(3);
+    // The primary has answered, on a connection that is reset; what the secondary says next is still on its way.
+    pair.flying.retain(|(_, from, ..)| *from == 1);
+    pair.tell(0, Input::PeerDown);
+    let later = pair.ask(1, put("l", b"x"));
+    let incarnation = pair.nodes[1].as_ref().unwrap().incarnation();
+    pair.tell(0, Input::PeerUp { incarnation });
+    pair.run_ms(10);
+    assert_eq!(pair.answer(lost), Some(&Err(Refusal::LeaderChanged)));
+    pair.done(later);
+    assert_eq!(pair.answer(waits), None, "it stands in its line");
+    pair.run_ms(3000);
+    pair.done(waits);
+    pair.check_equal();
 }

@@ -240,6 +240,8 @@ fn messages<'a>(scene: &Scene, epoch: u32, batches: &'a [(u32, Vec<u8>)]) -> Vec
         Message::Forwarded { id: u64::MAX, response: Response::new(Err(Refusal::LeaderChanged), None) },
         Message::ConnectionClosed { connection: ConnectionId(0) },
         Message::ConnectionClosed { connection: ConnectionId(u64::MAX) },
+        Message::Unanswered { heard: 0, ids: vec![] },
+        Message::Unanswered { heard: u64::MAX, ids: vec![0, u64::MAX] },
     ];
     for sent_at_ns in [0, 1, scene.pair.now.as_nanos(), u64::MAX] {
         messages.push(Message::Heartbeat { epoch, sent_at_ns });
@@ -387,7 +389,10 @@ fn expected(scene: &Scene, state: State, message: &Message<'_>) -> Outcome {
             let fits = state == State::Secondary && epoch == own && number == peering.number();
             if fits { primary(own + 1) } else { nothing }
         }
-        Message::HandoverRefused { .. } | Message::Forwarded { .. } | Message::ConnectionClosed { .. } => nothing,
+        Message::HandoverRefused { .. }
+        | Message::Forwarded { .. }
+        | Message::Unanswered { .. }
+        | Message::ConnectionClosed { .. } => nothing,
         Message::Forward { ref request, .. } => {
             let answers = matches!(state, State::Leased | State::Unleased);
             if answers && request.operation.is_change() {

@@ -43,6 +43,7 @@ fn messages() -> Vec<Message<'static>> {
         Message::Forward { id: 1, request: request(store) },
         Message::Forwarded { id: 1, response: Response::new(Ok(locked), None) },
         Message::ConnectionClosed { connection: ConnectionId(u64::MAX) },
+        Message::Unanswered { heard: 9, ids: vec![1, 7, u64::MAX] },
     ]
 }
 
@@ -62,6 +63,7 @@ fn number_and_name(message: &Message<'_>) -> (u8, &'static str) {
         Message::Forward { .. } => (10, "Forward"),
         Message::Forwarded { .. } => (11, "Forwarded"),
         Message::ConnectionClosed { .. } => (12, "ConnectionClosed"),
+        Message::Unanswered { .. } => (13, "Unanswered"),
     }
 }
 

@@ -183,7 +183,7 @@ fn message<'b>(bytes: &mut Bytes<'b>, epoch: u32, number: u64, at: Instant, said
     let (epoch, number) = (near_epoch, near_number);
     let primary = 1 + bytes.below(3) as u64;
     let sent_at_ns = if bytes.below(4) == 3 { bytes.number() } else { at.as_nanos() };
-    match bytes.below(13) {
+    match bytes.below(14) {
         0 => {
             let role = [Role::Joining, Role::Primary, Role::Secondary][bytes.below(3)];
             Message::Status { role, epoch, number }
@@ -205,6 +205,10 @@ fn message<'b>(bytes: &mut Bytes<'b>, epoch: u32, number: u64, at: Instant, said
                 Ok(response) => Message::Forwarded { id, response },
                 Err(_) => Message::Handover { epoch },
             }
+        }
+        12 => {
+            let ids = (0..bytes.below(4)).map(|_| bytes.below(8) as u64).collect();
+            Message::Unanswered { heard: bytes.below(8) as u64, ids }
         }
         _ => Message::ConnectionClosed { connection: ConnectionId(bytes.below(4) as u64) },
     }

@@ -60,6 +60,7 @@ fn follow(heard: &Receiver<Heard>, line: &mut Line, quiet: Duration) -> Listened
             | Message::HandoverDone { .. }
             | Message::HandoverRefused { .. }
             | Message::Forward { .. }
+            | Message::Unanswered { .. }
             | Message::ConnectionClosed { .. } => panic!("a primary does not say this here: {path:?}"),
         }
         line.say(&Message::Ack { epoch, number: applied, heartbeat_sent_at_ns: heartbeat, sent_at_ns: clock_ns() });

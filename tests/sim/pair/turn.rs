@@ -103,6 +103,7 @@ impl World {
                     | Message::Handover { .. }
                     | Message::HandoverRefused { .. }
                     | Message::Forwarded { .. }
+                    | Message::Unanswered { .. }
                     | Message::ConnectionClosed { .. } => {}
                 }
                 // A joiner says which epoch it followed last.
