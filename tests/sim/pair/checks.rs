@@ -103,6 +103,9 @@ impl World {
                         let until = clock.when(clock.read(self.now).monotonic + window);
                         self.ledger.branches[branch].window_until = until;
                     }
+                    if was == Role::Joining {
+                        self.begins_with_what_is_there(place, branch)?;
+                    }
                     self.hosts[place].branch = Some(branch);
                     self.hosts[place].lease_until =
                         if by_handover { self.hosts[place].lease_until } else { Instant::ZERO };
@@ -237,6 +240,19 @@ impl World {
             return Err(format!(
                 "promote-only-synced: {place} has nothing, knows that the other has, and promotes itself"
             ));
+        }
+        Ok(())
+    }
+
+    /// Who makes one primary that had a part of a snapshot has a part of everything, and no history says which: its own begins with that.
+    fn begins_with_what_is_there(&mut self, place: usize, branch: usize) -> Result<(), Wrong> {
+        let node = self.hosts[place].node.as_ref().expect("it lives");
+        node.check_invariants();
+        let status = node.status();
+        if status.stores > 0 {
+            self.coverage.met(Met::PromotedInMidSnapshot);
+            let (counters, registers) = super::asks::read_image(&node.image())?;
+            self.ledger.begin_with(branch, status.changes, &counters, &registers);
         }
         Ok(())
     }

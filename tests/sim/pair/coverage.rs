@@ -20,7 +20,7 @@ met! {
     WallStep, MidPause, Reboot, LateMessage, RefusedConnection, StalledMessages, TailDelay,
     FoundedAlone, FoundedTogether, PromotedBySilence, PromotedByRefusals, PromotedByRestart,
     PromotedByOrder, Outbid, PromotedAfterNoAnswer, PromotedByHandover, HandoverAborted, HandoverRefused, SteppedDown,
-    TwoPrimaries, SamePrimaryEpoch, BothSecondary, ChangesLost, LossCounted, SnapshotBegun, SnapshotCut, BacklogOverflow, InStepAgain,
+    TwoPrimaries, SamePrimaryEpoch, BothSecondary, ChangesLost, LossCounted, SnapshotBegun, SnapshotCut, PromotedInMidSnapshot, BacklogOverflow, InStepAgain,
     StaleEpochHeard, LockWindowHit, CompletedAfterHandover, CommitRefusedAfterFailover,
     NotReplicatedRefused, NotReplicatedApplied, DurableAnswered, DurableForwarded, Degraded, AnswerWithdrawn,
     LeaderChanged, Unavailable, ReadFromSecondary, ReadFromPrimary, RetriedAfterUnknown, RetriedOnOtherNode, RetryAnswered,

@@ -46,7 +46,6 @@ use super::ledger::Wrong;
 use super::net::MS;
 use super::profile::{Fault, Tampering};
 use super::world::{CALM_UNTIL_MS, Event, HEALED_MS, World};
-use bigbunny::node::{Node, Role};
 
 impl World {
     pub(crate) fn flaps(&mut self, left: u32) {
@@ -131,10 +130,8 @@ impl World {
                 let id = self.next_ask;
                 self.next_ask += 1;
                 self.note_moment(place);
-                let host = &mut self.hosts[place];
-                // Who makes one primary that has a part of a snapshot has a part of everything: no history says which.
-                let is_partial = |node: &Node| node.role() == Role::Joining && node.status().stores > 0;
-                if host.node.as_ref().is_some_and(|node| !(force && is_partial(node))) {
+                let host = &self.hosts[place];
+                if host.node.is_some() {
                     self.promotions.insert(id, (place, host.life, self.now));
                     self.give(place, Arrival::Promote { id, force })?;
                 }

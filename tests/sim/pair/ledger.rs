@@ -264,18 +264,32 @@ impl Ledger {
         {
             made_by = parent;
         }
-        let before = number.saturating_sub(1);
-        let done = Done { branch: made_by, before, after: number, at: 0, durable: false, is_fresh: true };
-        let settled =
-            |place, deed| Op { done: vec![done], attempts: 1, answered: Some((0, None)), ..Op::new(place, deed, 0) };
-        let steps = counters.iter().map(|(&place, &value)| settled(place, Deed::Add(value)));
-        let writes = registers.iter().map(|(&place, &value)| settled(place, Deed::Write(Some(value))));
-        let open = under_way.iter().map(|&op| {
-            let op = &self.ops[op];
-            Op { unknown: true, attempts: 2, ..Op::new(op.place, op.deed, 0) }
-        });
-        self.ops = steps.chain(writes).chain(open).collect();
+        let open: Vec<Op> = under_way
+            .iter()
+            .map(|&op| {
+                let op = &self.ops[op];
+                Op { unknown: true, attempts: 2, ..Op::new(op.place, op.deed, 0) }
+            })
+            .collect();
+        self.ops = open;
         self.looks.clear();
+        self.begin_with(made_by, number, counters, registers);
+    }
+
+    /// What these stores are was done by one deed each, before anything else on this branch.
+    pub(crate) fn begin_with(
+        &mut self,
+        branch: usize,
+        number: u64,
+        counters: &BTreeMap<Place, i64>,
+        registers: &BTreeMap<Place, u64>,
+    ) {
+        let before = number.saturating_sub(1);
+        let done = Done { branch, before, after: number, at: 0, durable: false, is_fresh: true };
+        let begun =
+            |place, deed| Op { done: vec![done], attempts: 1, answered: Some((0, None)), ..Op::new(place, deed, 0) };
+        self.ops.extend(counters.iter().map(|(&place, &value)| begun(place, Deed::Add(value))));
+        self.ops.extend(registers.iter().map(|(&place, &value)| begun(place, Deed::Write(Some(value)))));
     }
 
     /// In the end: every counter and every register has a value that the history allows.
