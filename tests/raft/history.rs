@@ -1,7 +1,8 @@
-//! Whether a history of reads and writes of one key could have happened one after another (Wing and Gong's search, with the states met
-//! before remembered). An operation without an answer may have happened at any time after it was asked, or never.
+//! What was asked of each key, and what came back: a register, whose history [`crate::linear`] judges.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+use crate::linear::{self, Deed, Verdict};
 
 /// What was asked of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +39,7 @@ pub const OPERATIONS_MAX: usize = 128;
 type Number = u16;
 
 /// An operation as the search sees it.
-struct Event {
-    asked: u64,
-    /// When it was answered; never, if it was not.
-    end: u64,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// Whatever was there, this is now.
     Put(Number),
@@ -68,10 +62,11 @@ enum Kind {
     Nothing,
 }
 
-impl Kind {
-    /// The state after it, if it could have happened in this state with this answer.
-    fn after(self, state: Number) -> Option<Number> {
-        match self {
+impl Deed for Kind {
+    type State = Number;
+
+    fn after(&self, &state: &Number) -> Option<Number> {
+        match *self {
             Self::Put(value) => Some(value),
             Self::Saw(value) => (value == state).then_some(state),
             Self::SawInstead { expected, found } => (found == state && expected != state).then_some(state),
@@ -81,16 +76,38 @@ impl Kind {
         }
     }
 
-    fn is_a_look(self) -> bool {
+    fn is_look(&self) -> bool {
         match self {
             Self::Saw(_) | Self::SawInstead { .. } | Self::Nothing => true,
             Self::Put(_) | Self::Exchanged { .. } | Self::MayExchange { .. } => false,
         }
     }
+
+    /// Every value is written once.
+    fn is_unique(&self) -> bool {
+        match *self {
+            Self::Put(value) | Self::Exchanged { value, .. } | Self::MayExchange { value, .. } => value != 0,
+            Self::Saw(_) | Self::SawInstead { .. } | Self::Nothing => false,
+        }
+    }
+
+    fn shows(&self, unique: &Self) -> bool {
+        let seen = match *self {
+            Self::Saw(value) | Self::SawInstead { found: value, .. } => value,
+            Self::Exchanged { expected, .. } | Self::MayExchange { expected, .. } => expected,
+            Self::Put(_) | Self::Nothing => 0,
+        };
+        match *unique {
+            Self::Put(value) | Self::Exchanged { value, .. } | Self::MayExchange { value, .. } => {
+                value == seen && seen != 0
+            }
+            Self::Saw(_) | Self::SawInstead { .. } | Self::Nothing => false,
+        }
+    }
 }
 
-/// The operations in the order in which they were asked for, with numbers for values.
-fn events_of(operations: &[Operation]) -> Vec<Event> {
+/// Looks for an order that explains all answers.
+fn judge(operations: &[Operation]) -> Verdict {
     let mut numbers: HashMap<String, Number> = HashMap::new();
     let mut number = |value: &Option<String>| match value {
         None => 0,
@@ -99,7 +116,7 @@ fn events_of(operations: &[Operation]) -> Vec<Event> {
             *numbers.entry(text.clone()).or_insert(next)
         }
     };
-    let mut events: Vec<Event> = operations
+    let operations = operations
         .iter()
         .map(|operation| {
             let back = operation.back.as_ref().map(|(_, back)| back);
@@ -118,109 +135,11 @@ fn events_of(operations: &[Operation]) -> Vec<Event> {
                     Kind::MayExchange { expected: number(expected), value: number(value) }
                 }
             };
-            Event { asked: operation.asked, end: operation.back.as_ref().map_or(u64::MAX, |(end, _)| *end), kind }
+            let answered = operation.back.as_ref().map(|(end, _)| *end);
+            linear::Operation { deed: kind, asked: operation.asked, answered }
         })
         .collect();
-    events.sort_by_key(|event| event.asked);
-    events
-}
-
-/// States that are looked at for one key at most: with many operations of open fate there may be too many orders to try.
-const STATES_MAX: usize = 20_000;
-
-/// What came of the search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// One order explains all answers.
-    Explained,
-    /// None does.
-    Unexplained,
-    /// None was found among as many as are tried.
-    TooMany,
-}
-
-/// Whether one order explains all answers.
-fn is_linearizable(operations: &[Operation]) -> bool {
-    judge(operations) == Verdict::Explained
-}
-
-/// Looks for an order that explains all answers.
-pub fn judge(operations: &[Operation]) -> Verdict {
-    let events = events_of(&telling(operations));
-    assert!(events.len() <= OPERATIONS_MAX);
-    let answered = (0..events.len()).filter(|at| events[*at].end < u64::MAX).fold(0_u128, |mask, at| mask | 1 << at);
-    let mut seen: HashMap<(u128, Number), Vec<u128>> = HashMap::new();
-    let mut stack = vec![(0_u128, 0)];
-    let mut looked_at = 0;
-    while let Some((done, state)) = stack.pop() {
-        looked_at += 1;
-        if done & answered == answered {
-            return Verdict::Explained;
-        }
-        if looked_at > STATES_MAX {
-            return Verdict::TooMany;
-        }
-        // Whoever has used up fewer operations without an answer can do whatever the other can.
-        let met = seen.entry((done & answered, state)).or_default();
-        if met.iter().any(|other| other & !answered & !done == 0) {
-            continue;
-        }
-        met.push(done);
-        // Whatever was answered before another was asked comes before it: behind the first end nothing is possible.
-        let mut first_end = u64::MAX;
-        let mut possible = Vec::new();
-        let mut left = !done;
-        while left != 0 {
-            let at = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let Some(event) = events.get(at).filter(|event| event.asked <= first_end) else { break };
-            first_end = first_end.min(event.end);
-            possible.push(at);
-        }
-        let next = |at: usize| Some((done | 1 << at, events[at].kind.after(state)?));
-        // What only looks may as well come first.
-        let look = possible.iter().filter(|at| events[**at].kind.is_a_look()).find_map(|at| next(*at));
-        match look {
-            Some(next) => stack.push(next),
-            None => {
-                // Those with an answer are tried first: they stand last on the stack.
-                let is_answered = |at: &&usize| events[**at].end < u64::MAX;
-                stack.extend(possible.iter().filter(|at| !is_answered(at)).filter_map(|at| next(*at)));
-                stack.extend(possible.iter().filter(is_answered).filter_map(|at| next(*at)));
-            }
-        }
-    }
-    Verdict::Unexplained
-}
-
-/// The operations without those that say nothing: reads without an answer, and writes without one whose value nobody has seen, for what
-/// they might have done, nobody has met. (Every value is written once.)
-fn telling(operations: &[Operation]) -> Vec<Operation> {
-    let mut left: Vec<Operation> = operations
-        .iter()
-        .filter(|operation| operation.what != What::Read || operation.back.is_some())
-        .cloned()
-        .collect();
-    loop {
-        let mut seen: HashSet<String> = HashSet::new();
-        for operation in &left {
-            match (&operation.what, &operation.back) {
-                (_, Some((_, Back::Mismatch(value)))) | (What::Read, Some((_, Back::Done(value)))) => {
-                    seen.extend(value.clone());
-                }
-                (What::Cas(expect, _), _) => seen.extend(expect.clone()),
-                (What::Set(_) | What::Delete | What::Read, _) => {}
-            }
-        }
-        let before = left.len();
-        left.retain(|operation| match (&operation.what, &operation.back) {
-            (What::Set(value) | What::Cas(_, Some(value)), None) => seen.contains(value),
-            (What::Set(_) | What::Delete | What::Cas(..) | What::Read, _) => true,
-        });
-        if left.len() == before {
-            return left;
-        }
-    }
+    linear::judge(0, operations)
 }
 
 /// Histories by key.
@@ -234,7 +153,7 @@ impl Histories {
         for (key, operations) in &self.0 {
             match judge(operations) {
                 Verdict::Explained => {}
-                Verdict::TooMany => given_up += 1,
+                Verdict::Undecided => given_up += 1,
                 Verdict::Unexplained => {
                     let story: Vec<String> = operations.iter().map(|operation| format!("  {operation:?}")).collect();
                     return Err(format!("no order explains what {key} was seen to be:\n{}", story.join("\n")));
@@ -243,6 +162,11 @@ impl Histories {
         }
         Ok(given_up)
     }
+}
+
+#[cfg(test)]
+fn is_linearizable(operations: &[Operation]) -> bool {
+    judge(operations) == Verdict::Explained
 }
 
 #[test]

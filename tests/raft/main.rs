@@ -12,6 +12,8 @@
 mod clients;
 mod disk;
 mod history;
+#[path = "../sim/linear.rs"]
+mod linear;
 mod met;
 #[path = "../sim/mistakes.rs"]
 #[cfg(feature = "planted-bugs")]
