@@ -40,6 +40,12 @@ fn sizes_of_requests() {
     assert_eq!(put("a", "", &"x".repeat(101)).0, 413);
     assert_eq!(put(&"n".repeat(256), "", "").0, 201, "a name");
     assert_eq!(put(&"n".repeat(257), "", "").0, 414);
+    // A target has 8 KiB at most, whatever a head may have.
+    let roomy = Daemon::start(&["--rate-limit=0"]);
+    let of_target = |bytes: usize| {
+        roomy.ask(&request("c", "GET", &format!("/healthz?{}", "q".repeat(bytes - "/healthz?".len())), "", "")).status
+    };
+    assert_eq!((of_target(8192), of_target(8193)), (200, 414), "a target");
     let empty = request("c", "PUT", "/api/v1/named/a", "X-Pad: \r\n", "").len();
     let head_of = |bytes: usize| format!("X-Pad: {}\r\n", "p".repeat(bytes - empty));
     assert_eq!(put("a", &head_of(4096), "").0, 200, "--http-max-header-bytes");

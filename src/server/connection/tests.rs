@@ -4,9 +4,12 @@
 
 use mio::net::UnixStream;
 
+use super::super::intake::{ChunkedScratch, Context, Step};
 use super::*;
 use crate::api::endpoints::Operation;
-use crate::http::Version;
+use crate::api::{Door, Settings};
+use crate::http::{HeadLimits, Version};
+use crate::store_id::{KeyRing, MasterKey};
 
 const TIMES: HttpTimes = HttpTimes {
     read: Duration::from_millis(30),
@@ -67,6 +70,42 @@ fn what_was_not_looked_at_is_not_late() {
     connection.input.set_fresh(false);
     connection.note_waiting(at(5000));
     assert_eq!(connection.deadline(&TIMES), Some(at(5010)));
+}
+
+/// An intake to which a part of a request has come.
+fn intake_of(part: &str) -> Intake {
+    let mut intake = Intake::new();
+    let mut context = Context {
+        head_limits: &HeadLimits { max_head_bytes: 4096, max_target_bytes: 100, max_fields: 64 },
+        settings: &Settings { max_store_size_bytes: 100, max_lock_timeout_ms: 1000 },
+        door: &Door::Main,
+        keyring: &mut KeyRing::new(vec![MasterKey::dev()], "0", Some("local")).unwrap(),
+    };
+    assert!(matches!(intake.next(part.as_bytes(), &mut ChunkedScratch::default(), &mut context).1, Step::More));
+    intake
+}
+
+#[test]
+fn each_time_is_over_at_its_value_and_not_a_nanosecond_before() {
+    let head = "PUT /api/v1/named/x HTTP/1.1\r\nHost: a\r\nX-Customer-ID: c\r\n";
+    let body = format!("{head}Content-Length: 2\r\n\r\na");
+    let at_first =
+        [("", TIMES.idle, Due::Idle), (head, TIMES.read_header, Due::Request), (&body, TIMES.read, Due::Request)];
+    for (part, time, due) in at_first {
+        let (mut connection, _other) = connection();
+        connection.intake = intake_of(part);
+        connection.input.append(part.as_bytes(), Vec::new);
+        connection.input.set_fresh(false);
+        connection.note_waiting(at(1000));
+        let over = at(1000) + time;
+        assert_eq!(connection.due(&TIMES, Instant::from_nanos(over.as_nanos() - 1)), None, "{part:?}");
+        assert_eq!(connection.due(&TIMES, over), Some(due), "{part:?}");
+    }
+    let (mut connection, _other) = connection();
+    answer(&mut connection, 100, at(1000));
+    let over = at(1000) + TIMES.write;
+    assert_eq!(connection.due(&TIMES, Instant::from_nanos(over.as_nanos() - 1)), None);
+    assert_eq!(connection.due(&TIMES, over), Some(Due::Drop));
 }
 
 #[test]
