@@ -270,8 +270,9 @@ impl Server {
             listener.register(poll.registry(), Token(FIRST_LISTENER + index)).map_err(system("poll a socket"))?;
         }
         let of_peer = if peer.is_some() { PEER_DESCRIPTORS } else { 0 };
+        let of_map = if config.map.is_some() { map::DESCRIPTORS } else { 0 };
         let of_metrics = if config.metrics_listen.is_some() { METRICS_CONNECTIONS_MAX } else { 0 };
-        let room = listener::make_room(config.max_connections, listeners.len() + of_peer + of_metrics);
+        let room = listener::make_room(config.max_connections, listeners.len() + of_peer + of_metrics + of_map);
         if room.connections < config.max_connections {
             let fields = [
                 ("max_connections", Value::Number(config.max_connections as u64)),

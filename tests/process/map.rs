@@ -37,6 +37,20 @@ pub(crate) fn command(dir: &TempDir, port: u16) -> Command {
     command
 }
 
+/// Asks whoever listens at a port.
+pub(crate) fn ask_at(port: u16, method: &str, target: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    let length = body.len();
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}");
+    stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let status = text.get(9..12)?.parse().ok()?;
+    Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
 impl Node {
     pub(crate) fn start(dir: &TempDir, port: u16) -> Self {
         Self::run(command(dir, port), port)
@@ -54,16 +68,7 @@ impl Node {
 
     /// A request on a connection of its own: the status and the body.
     pub(crate) fn try_ask(&self, method: &str, target: &str, headers: &str, body: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
-        let length = body.len();
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}");
-        stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let text = String::from_utf8_lossy(&answer).into_owned();
-        let status = text.get(9..12)?.parse().ok()?;
-        Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
+        ask_at(self.port, method, target, headers, body)
     }
 
     pub(crate) fn ask(&self, target: &str, body: &str) -> (u16, String) {
@@ -100,7 +105,7 @@ impl Node {
         self.port
     }
 
-    fn is_leader(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         self.ask("/metrics", "").1.contains("\"state\":\"Leader\"")
     }
 }

@@ -2,7 +2,7 @@
 //! time; the next is looked at when the one before is answered. Owns who may ask; what is asked is [`crate::kv::ask`]'s.
 
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::event::Event;
@@ -31,6 +31,8 @@ const BODY_MAX_BYTES: usize = 6 * COMMAND_MAX_BYTES;
 const READ_PER_TURN_MAX_BYTES: usize = 256 * 1024;
 /// A request must come whole, and an answer leave, within this.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+/// A request that is refused before it has come whole may go on for so long.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// A connection on which nothing is asked is closed after this.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 
@@ -67,6 +69,8 @@ pub(super) struct Client {
     /// Nothing more is taken; what is in the output still leaves.
     is_closing: bool,
     has_ended: bool,
+    /// Its last answer came before all that it sends: that is read and dropped, for a while, or it would never see the answer.
+    lingers: bool,
     since: Instant,
 }
 
@@ -86,6 +90,7 @@ impl Client {
             is_asked_for_body: false,
             is_closing: false,
             has_ended: false,
+            lingers: false,
             since: now,
         }
     }
@@ -101,6 +106,7 @@ impl Client {
         let is_idle = self.input.is_empty() && self.output.waiting_bytes() == 0;
         match self.owed {
             Some(_) => None,
+            None if self.lingers => Some(self.since + LINGER_TIME_MAX),
             None if is_idle => Some(self.since + IDLE_TIME_MAX),
             None => Some(self.since + REQUEST_TIME_MAX),
         }
@@ -125,7 +131,12 @@ impl Client {
         if self.send().is_err() {
             return Step::Over;
         }
-        let is_spent = self.output.waiting_bytes() == 0 && (self.is_closing || self.has_ended) && self.owed.is_none();
+        let is_sent = self.output.waiting_bytes() == 0;
+        if self.lingers && is_sent {
+            // One that has gone already says so at the next read.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        let is_spent = is_sent && ((self.is_closing && !self.lingers) || self.has_ended) && self.owed.is_none();
         let is_late = self.deadline().is_some_and(|deadline| deadline <= now);
         // Whoever has gone gets no answer.
         if is_spent || is_late || (self.has_ended && self.owed.is_some()) { Step::Over } else { Step::Waits }
@@ -141,10 +152,12 @@ impl Client {
                 }
                 Ok(length) => {
                     left = left.saturating_sub(length);
-                    if self.input.is_empty() {
+                    if self.input.is_empty() && !self.lingers {
                         self.since = now;
                     }
-                    self.input.extend_from_slice(&buffer[..length]);
+                    if !self.lingers {
+                        self.input.extend_from_slice(&buffer[..length]);
+                    }
                     // A short read has taken all there was.
                     self.readable &= length == buffer.len() || self.has_hung_up;
                 }
@@ -163,12 +176,14 @@ impl Client {
 
     /// Whether there is more to read, and room for it.
     pub(super) fn can_read(&self) -> bool {
-        self.readable && !self.is_closing && self.input.len() < BODY_MAX_BYTES + READ_PER_TURN_MAX_BYTES
+        self.readable
+            && (!self.is_closing || self.lingers)
+            && self.input.len() < BODY_MAX_BYTES + READ_PER_TURN_MAX_BYTES
     }
 
     /// Whether nothing is owed any more, and there is something to go on with: a further request, or the end.
     pub(super) fn can_go_on(&self) -> bool {
-        self.owed.is_none() && (!self.input.is_empty() || self.is_closing || self.has_ended)
+        self.owed.is_none() && (!self.input.is_empty() || (self.is_closing && !self.lingers) || self.has_ended)
     }
 
     /// The next request, if one is whole and the one before is answered. What is wrong is answered here.
@@ -185,7 +200,7 @@ impl Client {
                 Ok(Some(Found::Question { used, question, is_stale })) => (used, Some((question, is_stale))),
                 Err(error) => {
                     write_error(self.output.bytes(), &UNKNOWN_FRAME, date, error.status, error.message);
-                    self.is_closing = true;
+                    (self.is_closing, self.lingers, self.since) = (true, true, now);
                     return None;
                 }
             };

@@ -26,8 +26,8 @@ use crate::server::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX};
 use crate::server::peer::{Incoming, challenge, is_readable, set_options};
 use crate::time::{Instant, Now};
 
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 2048;
+/// Connections at a time, if there are descriptors for so many.
+pub(super) const CONNECTIONS_MAX: usize = 2048;
 /// One turn reads so much of one node.
 const NODE_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// Through which everything is read.
@@ -78,6 +78,8 @@ pub(super) struct Connections {
     has_callers: bool,
     accept_paused_until: Option<Instant>,
     all: Slab<Connection>,
+    /// So many at most.
+    most: usize,
     accepted: u64,
     /// Those to be visited in this turn, or in the next.
     ready: Vec<usize>,
@@ -86,12 +88,14 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener, now: Instant) -> Self {
+    /// None yet, and at most so many.
+    pub(super) fn new(listener: TcpListener, now: Instant, most: usize) -> Self {
         Self {
             listener,
             has_callers: true,
             accept_paused_until: None,
             all: Slab::new(),
+            most,
             accepted: 0,
             ready: Vec::new(),
             next_sweep: now,
@@ -128,6 +132,17 @@ impl Connections {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let sweep = (!self.all.is_empty()).then_some(self.next_sweep);
         Instant::earliest([self.accept_paused_until, sweep])
+    }
+
+    /// The client whose patience is over first, of those that are owed nothing: so whoever opens connections to fill all places loses his
+    /// own first, and the other nodes get in.
+    fn find_idlest(&self) -> Option<usize> {
+        let deadline = |connection: &Connection| match &connection.who {
+            Who::Client(client) => client.deadline(),
+            Who::Node(speaker) => speaker.who.is_none().then_some(speaker.incoming.deadline),
+        };
+        let idle = self.all.iter().filter_map(|(place, connection)| Some((deadline(connection)?, place)));
+        idle.min().map(|(_, place)| place)
     }
 
     /// Whether a client is owed an answer.
@@ -178,11 +193,12 @@ impl Map {
     }
 
     fn admit(&mut self, now: Now, mut stream: TcpStream, address: SocketAddr) {
-        let connections = &mut self.connections;
-        if connections.all.len() >= CONNECTIONS_MAX {
-            let most = Value::Number(CONNECTIONS_MAX as u64);
-            return self.log.event(now, LogEvent::TooManyConnections, &[("max_connections", most)]);
+        if self.connections.all.len() >= self.connections.most {
+            self.log.event(now, LogEvent::TooManyConnections, &[("refused", Value::Number(1))]);
+            let Some(place) = self.connections.find_idlest() else { return };
+            self.close(now, place);
         }
+        let connections = &mut self.connections;
         connections.accepted += 1;
         let entry = connections.all.vacant_entry();
         let place = entry.key();

@@ -20,12 +20,13 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use self::connections::Connections;
+use self::connections::{CONNECTIONS_MAX, Connections};
 use self::links::{LINKS_MAX, Links};
 use self::store::{Done, Store, StoreError};
 use super::clock;
 use super::entropy::OsEntropy;
 use super::limits::{EVENTS_PER_TURN_MAX, SLEEP_MAX};
+use super::listener::make_room;
 use super::peer::listen;
 use super::sandbox;
 use super::signals::Signals;
@@ -46,6 +47,10 @@ const LINK_SITE: &str = "cluster map";
 const LINK_RULES: Rules = Rules { lease_ms: 0, grace_ms: 1, on_peer_loss: OnPeerLoss::Available };
 /// A stop waits no longer for the hand-over of the lead and for answers to leave.
 const STOP_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The descriptors that it may take: connections, links, files of the log and snapshots.
+pub(super) const DESCRIPTORS: usize = CONNECTIONS_MAX + LINKS_MAX + FILES_MAX;
+const FILES_MAX: usize = 32;
 
 const SIGNALS: Token = Token(0);
 const LISTENER: Token = Token(1);
@@ -183,6 +188,8 @@ impl Map {
             entropy.fill(&mut bytes);
             Uuid::from_random(bytes)
         };
+        // Clients never take the descriptors that the log and the other nodes need.
+        let room = make_room(CONNECTIONS_MAX, DESCRIPTORS - CONNECTIONS_MAX);
         let opened = store::open(&settings.data_dir, draw).map_err(MapError::Store)?;
         let uuid = opened.uuid;
         // Before there is a thread that would not be confined.
@@ -229,7 +236,7 @@ impl Map {
             own,
             key,
             settings: settings.clone(),
-            connections: Connections::new(listener, now.monotonic),
+            connections: Connections::new(listener, now.monotonic, room.connections),
             links: Links::default(),
             date: HttpDate::new(now.wall),
             manager,

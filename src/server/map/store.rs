@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 
@@ -38,7 +38,7 @@ const SNAPSHOT_PREFIX: &str = "snapshot-";
 const ROOM_MIN_BYTES: u64 = 64 * 1024 * 1024;
 const ROOM_AGAIN_BYTES: u64 = 96 * 1024 * 1024;
 /// How often the room is looked at.
-const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+const ROOM_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why a data folder cannot be used. Shown as one line that says what to do.
 #[derive(Debug)]
@@ -229,6 +229,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut is_low = false;
+        let mut next_look = Instant::now();
         let mut saves: Vec<Save> = Vec::new();
         let mut waiting = VecDeque::new();
         loop {
@@ -254,7 +255,9 @@ impl Writer {
                     remove_older_snapshots(&self.folder, start.snapshot.index.get());
                 }
                 saves.clear();
-            } else {
+            }
+            if next_look <= Instant::now() {
+                next_look = Instant::now() + ROOM_INTERVAL;
                 let room = room_bytes(&self.folder);
                 let limit = if is_low { ROOM_AGAIN_BYTES } else { ROOM_MIN_BYTES };
                 if is_low != (room < limit) {
@@ -268,9 +271,15 @@ impl Writer {
     /// On a thread of its own: a long snapshot must not hold up the log.
     fn save_image(&self, image: Arc<Image>) {
         let (folder, teller, last) = (self.folder.clone(), self.teller.clone(), image.last);
-        let save = move || match write_snapshot(&folder, &image) {
-            Ok(()) => teller.tell(Done::ImageSaved(last)),
-            Err(error) => teller.tell(Done::Failed(format!("a snapshot cannot be written: {error}"))),
+        let save = move || {
+            // One that would take the last room waits for more. The log grows meanwhile, until no writes are taken.
+            while room_bytes(&folder) < image.bytes.len() as u64 + ROOM_MIN_BYTES / 2 {
+                thread::sleep(ROOM_INTERVAL);
+            }
+            match write_snapshot(&folder, &image) {
+                Ok(()) => teller.tell(Done::ImageSaved(last)),
+                Err(error) => teller.tell(Done::Failed(format!("a snapshot cannot be written: {error}"))),
+            }
         };
         if let Err(error) = thread::Builder::new().name("snapshot".to_owned()).spawn(save) {
             self.teller.tell(Done::Failed(format!("no thread for a snapshot: {error}")));
