@@ -37,7 +37,7 @@
 //! | | largest value | `largest` | `LargestValue` |
 //!
 //! Beyond the table: strangers at the port and the internal token changed on one node first (`Stranger`, `RotateToken`,
-//! `EndCrowded`, `EndWrongToken`). Clients and operators are in `clients`.
+//! `EndCrowded`, `EndWrongToken`). Clients are in `clients` and `visits`, operators in `operators`.
 
 use super::clients::ASKS_IN_CALM_MAX;
 use super::coverage::Met;

@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) hole: bool,
     /// The other end has been told that this one has closed, or nobody will.
     is_end_told: [bool; 2],
+    /// When each end looks next whether anything comes back.
+    looks_at: [u64; 2],
     /// What happens to the next bytes of each end.
     tampering: [Option<Tampering>; 2],
 }
@@ -63,6 +65,7 @@ impl World {
             last_arrival: [0; 2],
             hole: false,
             is_end_told: [false; 2],
+            looks_at: [0; 2],
             tampering: [None; 2],
         };
         self.connections.insert(id, connection);
@@ -87,6 +90,7 @@ impl World {
             last_arrival: [0; 2],
             hole: false,
             is_end_told: [true, false],
+            looks_at: [0; 2],
             tampering: [None; 2],
         };
         self.connections.insert(id, connection);
@@ -365,10 +369,16 @@ impl World {
     /// Each end of these will notice by itself that nothing comes back, if nothing does.
     pub(crate) fn will_fall_silent(&mut self, ids: Vec<u64>, within_ms: (u64, u64)) {
         for id in ids {
-            let is_open = self.connections[&id].kernels.borrow().is_open;
-            for end in (0..2).filter(|&end| is_open[end]) {
+            for end in 0..2 {
                 let at = self.now + self.net_rng.between(within_ms.0, within_ms.1) * MS;
-                self.schedule(at, Event::FallsSilent { connection: id, end });
+                let connection = self.connections.get_mut(&id).expect("it is there");
+                let is_open = connection.kernels.borrow().is_open[end];
+                // One look is enough, if it comes as soon.
+                let looks_before = (self.now + 1..=at).contains(&connection.looks_at[end]);
+                if is_open && !looks_before && connection.places[0] != STRANGER {
+                    connection.looks_at[end] = at;
+                    self.schedule(at, Event::FallsSilent { connection: id, end });
+                }
             }
         }
     }
