@@ -1,10 +1,10 @@
-//! `scripts/install` and `scripts/uninstall`, into a directory of their own.
+//! `scripts/install`, `scripts/uninstall` and the package of `scripts/build-deb`, into a directory of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::TempDir;
+use crate::support::{TempDir, has_tool};
 
 fn run(script: &str, arguments: &[&str]) -> Output {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
@@ -74,4 +74,47 @@ fn what_is_wrong_is_said_and_nothing_done() {
         assert!(output.status.code() == Some(2) && message.contains(said), "{arguments:?}: {output:?}");
     }
     assert!(files_below(dir.path()).is_empty());
+}
+
+/// dpkg(1) on a system of its own below a directory.
+fn dpkg(root: &Path, arguments: &[&str]) -> Output {
+    let root = format!("--root={}", root.display());
+    let forced = ["--force-script-chrootless", "--force-not-root", "--force-depends", "--force-confdef"];
+    Command::new("dpkg").arg(root).args(forced).args(arguments).env("PATH", PATH_OF_DPKG).output().unwrap()
+}
+
+const PATH_OF_DPKG: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[test]
+fn a_debian_package_is_installed_and_removed_and_keeps_what_was_configured() {
+    if !has_tool("dpkg-deb") {
+        return;
+    }
+    let dir = TempDir::new();
+    let binary = format!("--binary={}", env!("CARGO_BIN_EXE_bbd"));
+    let built = lines(&run("build-deb", &[&binary, &format!("--output={}", dir.path().display())]));
+    let package = built.last().unwrap();
+    assert!(package.contains(&format!("/bbd_{}_", env!("CARGO_PKG_VERSION"))), "{package}");
+
+    let root = dir.path().join("root");
+    for name in ["info", "updates"] {
+        fs::create_dir_all(root.join("var/lib/dpkg").join(name)).unwrap();
+    }
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    lines(&dpkg(&root, &["--install", package]));
+    for path in ["usr/share/man/man8/bbd.8.gz", "usr/lib/systemd/system/bbd.socket", "usr/share/doc/bbd/copyright"] {
+        assert!(root.join(path).is_file(), "{path} in {:#?}", files_below(&root));
+    }
+    assert!(Command::new(root.join("usr/bin/bbd")).arg("version").output().unwrap().status.success());
+    let unit = fs::read_to_string(root.join("usr/lib/systemd/system/bbd.service")).unwrap();
+    assert!(unit.contains("\nExecStart=/usr/bin/bbd --uds="), "{unit}");
+
+    let settings = root.join("etc/bbd/environment");
+    fs::write(&settings, "BBD_SITE=fra\n").unwrap();
+    lines(&dpkg(&root, &["--install", package]));
+    lines(&dpkg(&root, &["--remove", "bbd"]));
+    assert!(!root.join("usr/bin/bbd").exists());
+    assert_eq!(fs::read_to_string(&settings).unwrap(), "BBD_SITE=fra\n");
+    lines(&dpkg(&root, &["--purge", "bbd"]));
+    assert!(!settings.exists());
 }
