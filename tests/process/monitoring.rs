@@ -67,17 +67,42 @@ fn alerts_and_dashboard_name_what_there_is() {
 }
 
 #[test]
+fn alerts_of_the_map_and_its_manual_name_what_there_is() {
+    let known: BTreeSet<&str> = bigbunny::kv::replica::METRICS.iter().map(|row| row.name).collect();
+    for name in ["prometheus-map-alerts.yml", "prometheus-map-alerts-test.yml"] {
+        let text = script(name);
+        let named = metrics_in(&text);
+        assert!(named.len() > 5 && named.is_subset(&known), "{name}: {:?}", named.difference(&known));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/bbd-kv.7");
+    assert_eq!(metrics_in(&fs::read_to_string(path).unwrap()), known);
+    // And a node has them all; those of followers where there are some.
+    let dir = crate::support::TempDir::new();
+    let node = crate::map::Node::start(&dir, crate::map::free_port());
+    let page = node.ask("/metrics?format=prometheus", "").1;
+    for row in &bigbunny::kv::replica::METRICS {
+        assert!(page.contains(&format!("# HELP {} {}\n# TYPE {} ", row.name, row.help, row.name)), "{page}");
+        assert!(row.name.contains("_follower_") || page.contains(&format!("\n{} ", row.name)), "{page}");
+    }
+}
+
+#[test]
 fn every_alert_is_tested() {
     let names = |text: &str, start: &str| -> Vec<String> {
         let lines = text.lines().map(str::trim);
         lines.filter_map(|line| line.strip_prefix(start)).map(str::to_owned).collect()
     };
-    let alerts = names(&script("prometheus-alerts.yml"), "- alert: ");
-    let tests = script("prometheus-alerts-test.yml");
-    assert!(alerts.len() > 10);
-    for alert in alerts {
-        assert!(names(&tests, "alertname: ").contains(&alert), "{alert} is raised by no test");
-        assert!(tests.contains(&format!("alertname: {alert}}}")), "{alert} is not looked for at healthy nodes");
+    for (rules, tests) in [
+        ("prometheus-alerts.yml", "prometheus-alerts-test.yml"),
+        ("prometheus-map-alerts.yml", "prometheus-map-alerts-test.yml"),
+    ] {
+        let alerts = names(&script(rules), "- alert: ");
+        let tests = script(tests);
+        assert!(alerts.len() > 5);
+        for alert in alerts {
+            assert!(names(&tests, "alertname: ").contains(&alert), "{alert} is raised by no test");
+            assert!(tests.contains(&format!("alertname: {alert}}}")), "{alert} is not looked for at healthy nodes");
+        }
     }
 }
 

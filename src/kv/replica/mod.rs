@@ -26,6 +26,7 @@ use noraft::{LogPosition, NodeId, Term};
 use self::admin::{Admin, Task};
 pub use self::snapshots::SNAPSHOT_ENTRIES;
 use self::snapshots::Snapshots;
+pub use self::status::METRICS;
 use super::ask::{Answer, Question};
 use super::command::Command;
 use super::map::Map;

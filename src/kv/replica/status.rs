@@ -2,11 +2,69 @@
 
 use std::fmt::Write as _;
 
+use noraft::NodeId;
+
 use super::Replica;
 use crate::json::write_string;
 use crate::kv::ask::{Answer, Kind, Question, write_ids, write_option};
 use crate::raft::member::Uuid;
 use crate::time::Instant;
+
+/// A metric of the cluster map.
+#[derive(Debug)]
+pub struct MetricRow {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in one sentence.
+    pub help: &'static str,
+    kind: &'static str,
+    value: Measured,
+}
+
+/// How a metric is measured.
+#[derive(Debug)]
+enum Measured {
+    /// One value.
+    Node(fn(&Replica, Instant) -> u64),
+    /// One for each follower, with its id, if this node leads.
+    Followers(fn(&Replica, Instant, NodeId) -> Option<u64>),
+}
+
+const fn gauge(name: &'static str, help: &'static str, value: fn(&Replica, Instant) -> u64) -> MetricRow {
+    MetricRow { name, help, kind: "gauge", value: Measured::Node(value) }
+}
+
+const fn counter(name: &'static str, help: &'static str, value: fn(&Replica, Instant) -> u64) -> MetricRow {
+    MetricRow { name, help, kind: "counter", value: Measured::Node(value) }
+}
+
+/// Every metric of the cluster map, in the order of the page.
+#[rustfmt::skip]
+pub const METRICS: [MetricRow; 20] = [
+    gauge("bbd_map_is_leader", "1 if this node leads.", |node, _| u64::from(node.raft.is_leader())),
+    gauge("bbd_map_has_leader", "1 if this node knows a leader.", |node, _| u64::from(node.raft.leader().is_some())),
+    gauge("bbd_map_in_cluster", "1 if this node belongs to a cluster.", |node, _| u64::from(node.raft.cluster().is_some())),
+    gauge("bbd_map_removed", "1 if this node was removed from its cluster.", |node, _| u64::from(node.raft.is_removed())),
+    gauge("bbd_map_read_only", "1 if the disk is nearly full and writes are refused.", |node, _| u64::from(node.disk_is_low)),
+    gauge("bbd_map_lag_ms", "How old what this node has may be, in milliseconds; 0 at the leader.", Replica::lag_ms),
+    counter("bbd_map_term", "The term.", |node, _| node.raft.term().get()),
+    counter("bbd_map_last_log_index", "The last entry of the log.", |node, _| node.raft.last().index.get()),
+    counter("bbd_map_committed_index", "The last committed entry.", |node, _| node.raft.commit()),
+    counter("bbd_map_applied_index", "The last applied entry.", |node, _| node.applied.index.get()),
+    counter("bbd_map_snapshot_index", "The last entry in the snapshot on disk; 0 without one.",
+        |node, _| node.snapshots.saved.map_or(0, |saved| saved.index.get())),
+    gauge("bbd_map_log_bytes", "Bytes of the log behind the snapshot, about.", |node, _| node.raft.log_bytes() as u64),
+    gauge("bbd_map_keys", "Keys.", |node, _| node.map.len() as u64),
+    gauge("bbd_map_bytes", "Bytes of keys and values, about.", |node, _| node.map.bytes()),
+    gauge("bbd_map_memory_limit_bytes", "--kv-memory-limit; 0 is none.", |node, _| node.settings.memory_limit_bytes),
+    gauge("bbd_map_questions", "Requests without an answer yet.", |node, _| node.questions_len() as u64),
+    gauge("bbd_map_voters", "Voters of the cluster.", |node, _| node.raft.membership().config.voters.len() as u64),
+    gauge("bbd_map_learners", "Learners of the cluster.", |node, _| node.raft.membership().config.non_voters.len() as u64),
+    MetricRow { name: "bbd_map_follower_matched_index", help: "The last entry that a follower has; at the leader.", kind: "counter",
+        value: Measured::Followers(|node, _, id| node.raft.matched(id)) },
+    MetricRow { name: "bbd_map_follower_silence_ms", help: "Milliseconds since a follower was heard; at the leader.", kind: "gauge",
+        value: Measured::Followers(|node, now, id| node.raft.silence_ms(now, id)) },
+];
 
 impl Replica {
     /// The answer to a question about this node alone.
@@ -130,43 +188,17 @@ impl Replica {
 
     fn metrics_text(&self, now: Instant) -> String {
         let mut text = String::new();
-        let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
+        for row in &METRICS {
             // Writing to a String cannot fail.
-            let _ =
-                writeln!(text, "# HELP bbd_map_{name} {help}\n# TYPE bbd_map_{name} {kind}\nbbd_map_{name} {value}");
-        };
-        let is_leader = self.raft.is_leader();
-        metric("is_leader", "gauge", "1 if this node leads.", u64::from(is_leader));
-        metric("has_leader", "gauge", "1 if this node knows a leader.", u64::from(self.raft.leader().is_some()));
-        metric("term", "counter", "The term.", self.raft.term().get());
-        metric("last_log_index", "counter", "The last entry of the log.", self.raft.last().index.get());
-        metric("committed_index", "counter", "The last committed entry.", self.raft.commit());
-        metric("applied_index", "counter", "The last applied entry.", self.applied.index.get());
-        let snapshot = self.snapshots.saved.map_or(0, |saved| saved.index.get());
-        metric("snapshot_index", "counter", "The last entry in the snapshot on disk; 0 without one.", snapshot);
-        metric("log_bytes", "gauge", "Bytes of the log behind the snapshot, about.", self.raft.log_bytes() as u64);
-        metric("keys", "gauge", "Keys.", self.map.len() as u64);
-        metric("bytes", "gauge", "Bytes of keys and values, about.", self.map.bytes());
-        metric("questions", "gauge", "Requests without an answer yet.", self.questions_len() as u64);
-        metric(
-            "read_only",
-            "gauge",
-            "1 if the disk is nearly full and writes are refused.",
-            u64::from(self.disk_is_low),
-        );
-        let voters = self.raft.membership().config.voters.len();
-        metric("voters", "gauge", "Voters of the cluster.", voters as u64);
-        if is_leader {
-            text.push_str("# HELP bbd_map_follower_matched_index The last entry that a follower has.\n# TYPE bbd_map_follower_matched_index counter\n");
-            for (id, member) in &self.raft.membership().members {
-                if let Some(matched) = self.raft.matched(*id) {
-                    let _ = writeln!(text, "bbd_map_follower_matched_index{{id=\"{}\"}} {matched}", member.uuid);
-                }
-            }
-            text.push_str("# HELP bbd_map_follower_silence_ms Milliseconds since a follower was heard.\n# TYPE bbd_map_follower_silence_ms gauge\n");
-            for (id, member) in &self.raft.membership().members {
-                if let Some(silence) = self.raft.silence_ms(now, *id) {
-                    let _ = writeln!(text, "bbd_map_follower_silence_ms{{id=\"{}\"}} {silence}", member.uuid);
+            let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {}", row.name, row.help, row.name, row.kind);
+            match row.value {
+                Measured::Node(value) => _ = writeln!(text, "{} {}", row.name, value(self, now)),
+                Measured::Followers(value) => {
+                    for (id, member) in &self.raft.membership().members {
+                        if let Some(value) = value(self, now, *id) {
+                            let _ = writeln!(text, "{}{{id=\"{}\"}} {value}", row.name, member.uuid);
+                        }
+                    }
                 }
             }
         }
