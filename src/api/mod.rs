@@ -405,11 +405,11 @@ impl<'b> Prepared<'b> {
         ReplyShape { operation: self.endpoint.operation }
     }
 
-    /// The store that it asks about by id.
+    /// The store that it asks about by id, and the customer.
     #[must_use]
-    pub fn store(&self) -> Option<&StoreKey> {
+    pub fn store(&self) -> Option<(&'b str, &StoreKey)> {
         match &self.call {
-            Call::Node(request) => request.operation.subject().0,
+            Call::Node(request) => request.operation.subject().0.map(|key| (request.customer, key)),
             Call::Page(_) | Call::Promote { .. } | Call::ReleaseLock { .. } => None,
         }
     }

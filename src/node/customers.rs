@@ -82,12 +82,19 @@ impl Customers {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<u32> {
+        if self.is_latest(id) {
+            return Some(self.latest);
+        }
         self.index.find(hash_id(self.hasher, id), |handle| &*self.arena.get(handle).id == id)
+    }
+
+    fn is_latest(&self, id: &str) -> bool {
+        self.arena.find(self.latest).is_some_and(|customer| *customer.id == *id)
     }
 
     /// The customer's handle, made if need be; `None` when there are as many customers as there may be.
     pub(super) fn find_or_make(&mut self, id: &str) -> Option<u32> {
-        if self.arena.find(self.latest).is_none_or(|customer| *customer.id != *id) {
+        if !self.is_latest(id) {
             self.latest = self.find_or_make_by_hash(id)?;
         }
         Some(self.latest)

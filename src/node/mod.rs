@@ -572,15 +572,18 @@ impl Node {
         self.forget_customer_if_unused(now, customer);
     }
 
-    /// Looks the stores up that are about to be asked for, [`LOOKED_UP_AHEAD_MAX`] at most, and does nothing with them. Among many
+    /// Looks the stores and customers up that are about to be asked for, [`LOOKED_UP_AHEAD_MAX`] at most, and does nothing with them. Among many
     /// stores each look-up waits for memory several times, and each time for what the last one brought; those of several requests do not
     /// depend on each other, so that here the processor waits for all of them at once, and finds them in its cache when they are served.
-    pub fn look_up_ahead<'k>(&self, keys: impl Iterator<Item = &'k StoreKey>) {
+    pub fn look_up_ahead<'k>(&self, stores: impl Iterator<Item = (&'k str, &'k StoreKey)>) {
         let mut slots = [0; LOOKED_UP_AHEAD_MAX];
         let mut count = 0;
-        for slot in keys.take(LOOKED_UP_AHEAD_MAX).filter_map(|key| self.stores.find(key)) {
-            slots[count] = slot;
-            count += 1;
+        for (customer, key) in stores.take(LOOKED_UP_AHEAD_MAX) {
+            std::hint::black_box(self.customers.find(customer));
+            if let Some(slot) = self.stores.find(key) {
+                slots[count] = slot;
+                count += 1;
+            }
         }
         let seen = slots[..count].iter().fold(0, |seen, &slot| seen ^ self.stores.arena.get(slot).look_at_content());
         std::hint::black_box(seen);

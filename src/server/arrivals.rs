@@ -10,7 +10,7 @@ use super::Server;
 use super::connection::Place;
 use super::intake::{Context, WholeRequest};
 use super::lanes::Visits;
-use super::limits::READ_AHEAD_BYTES_MIN;
+use super::limits::{ARRIVALS_BYTES_MAX, READ_AHEAD_BYTES_MIN};
 use super::listener::DoorOwner;
 use super::visit::Read;
 use crate::api::Door;
@@ -32,6 +32,8 @@ impl Server {
     pub(super) fn visit_together(&mut self, visits: &mut Visits, most: usize, quota: u32) -> usize {
         let fixed = Rc::clone(&self.fixed);
         let mut buffer = mem::take(&mut self.arrivals);
+        // Of no size until it is needed for the first time.
+        buffer.resize(ARRIVALS_BYTES_MAX, 0);
         let mut ends = [(ConnectionId(0), 0); LOOKED_UP_AHEAD_MAX];
         let mut count = 0;
         let mut end = 0;

@@ -68,9 +68,9 @@ use self::connections::{CONNECTIONS_MAX, Connections, index_of};
 use self::entropy::OsEntropy;
 use self::intake::{ChunkedScratch, UNKNOWN_FRAME};
 use self::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, ARRIVALS_BYTES_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, MAP_NICENESS,
-    METRICS_CONNECTIONS_MAX, OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX,
-    SLEEP_MAX, TARGET_BYTES_MAX, TIMER_STEPS_PER_TURN_MAX,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, EVENTS_PER_TURN_MAX, LOOP_STALL_TIME, MAP_NICENESS, METRICS_CONNECTIONS_MAX,
+    OPERATOR_CONNECTIONS_MAX, PEER_DESCRIPTORS, READ_BYTES_MAX, REFUSED_LINGER_TIME_MAX, SLEEP_MAX, TARGET_BYTES_MAX,
+    TIMER_STEPS_PER_TURN_MAX,
 };
 use self::listener::{DoorOwner, Listener, Reserve, Room};
 use self::peer::PeerSockets;
@@ -321,7 +321,7 @@ impl Server {
             keys: known_keys,
             date: HttpDate::new(now.wall),
             read_buffer: vec![0; READ_BYTES_MAX],
-            arrivals: vec![0; ARRIVALS_BYTES_MAX],
+            arrivals: Vec::new(),
             scratch: ChunkedScratch::default(),
             started: now.monotonic,
             started_at: now.wall,
