@@ -63,6 +63,8 @@ pub(crate) struct Ask {
     pub(crate) key: Option<String>,
     pub(crate) state: State,
     pub(crate) sent_at: u64,
+    /// When it was sent for the first time; `None` before.
+    pub(crate) first_sent_at: Option<u64>,
     pub(crate) wait_ms: u64,
     /// Where and when it was carried out.
     pub(crate) done_in: Option<Done>,
@@ -85,6 +87,7 @@ impl Ask {
             key: None,
             state: State::Waits,
             sent_at: 0,
+            first_sent_at: None,
             wait_ms: 0,
             done_in: None,
         }

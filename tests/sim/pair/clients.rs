@@ -17,8 +17,8 @@ pub(crate) const DEEDS: usize = 8;
 pub(crate) const ASKS_IN_STORM_MAX: u64 = 3000;
 /// And in the calm behind it.
 pub(crate) const ASKS_IN_CALM_MAX: u64 = 1000;
-/// A key is good for a minute; whoever tries for longer begins anew.
-const RETRY_FOR_MS: u64 = 40_000;
+/// A key is good for a minute, and a process may stand still for half of one; whoever tries for longer begins anew.
+const RETRY_FOR_MS: u64 = 20_000;
 /// How long a client waits that was told to try again.
 const UNAVAILABLE_PAUSE_MS: u64 = 300;
 /// What a primary takes for a forwarded request beside its wait, and a little more.
@@ -109,7 +109,8 @@ impl World {
         }
         self.coverage.asks += 1;
         let life = self.hosts[host].life;
-        let ask = Ask { id, host, life, state: State::Waits, sent_at: self.now, done_in: None, ..ask };
+        let first_sent_at = ask.first_sent_at.or(Some(self.now));
+        let ask = Ask { id, host, life, state: State::Waits, sent_at: self.now, first_sent_at, done_in: None, ..ask };
         self.asks.insert(id, ask);
         id
     }
@@ -269,7 +270,7 @@ impl World {
         if let Some(op) = ask.op {
             self.ledger.ops[op].unknown = true;
         }
-        let since = self.clients[number].retry.as_ref().map_or(ask.sent_at, |(_, since)| *since);
+        let since = ask.first_sent_at.unwrap_or(ask.sent_at);
         self.clients[number].asks = None;
         if ask.key.is_some() && self.client_rng.below(4) > 0 {
             self.clients[number].retry = Some((ask, since));
