@@ -64,10 +64,17 @@ fn check(nodes: &[&Node], written: &[Written]) {
         }
     }
     loop {
+        let applied = || -> Vec<String> {
+            let of = |node: &&Node| {
+                let (_, metrics) = node.ask("/metrics", "");
+                let (_, rest) = metrics.split_once("\"last_applied\":").expect("the member");
+                rest.split(',').next().unwrap().to_owned()
+            };
+            nodes.iter().map(of).collect()
+        };
+        let before = applied();
         let backups: Vec<String> = nodes.iter().map(|node| node.ask("/backup", "").1).collect();
-        // The index stands in it, behind the ids of the format and of the cluster and the term.
-        let index = |backup: &str| backup.as_bytes()[32..40].to_vec();
-        if backups.iter().all(|backup| index(backup) == index(&backups[0])) {
+        if before.iter().all(|index| *index == before[0]) && applied() == before {
             assert!(backups.iter().all(|backup| *backup == backups[0]), "the same index, and not the same map");
             return;
         }
