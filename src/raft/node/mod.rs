@@ -655,3 +655,6 @@ impl Node {
         self.check_reads();
     }
 }
+
+#[cfg(test)]
+mod tests;

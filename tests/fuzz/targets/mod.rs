@@ -9,6 +9,7 @@ mod flags;
 mod http;
 mod json;
 mod link;
+mod map;
 mod message;
 mod pair;
 mod requests;
@@ -20,6 +21,7 @@ pub use flags::flags;
 pub use http::{chunks, http_head};
 pub use json::json;
 pub use link::sealed_link;
+pub use map::{map_image, map_question, raft_message, raft_node};
 pub use message::peer_message;
 pub use pair::pair;
 pub use store_ids::store_ids;
@@ -29,7 +31,7 @@ pub use stream::stream;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("http_head", http_head),
     ("chunks", chunks),
     ("connection", connection),
@@ -40,4 +42,8 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("store_ids", store_ids),
     ("flags", flags),
     ("json", json),
+    ("raft_message", raft_message),
+    ("raft_node", raft_node),
+    ("map_question", map_question),
+    ("map_image", map_image),
 ];
