@@ -12,6 +12,8 @@ use crate::load::fill;
 use crate::site::{Name, QUICK, Site, await_role, epoch, field, figure, leave_out, ms, role, stores, wait_until};
 
 const SOME_TIME: Duration = Duration::from_millis(700);
+/// A primary that is not heard for so long, and for the grace behind it, is taken to be gone: `--lease-duration`.
+const LEASE: Duration = Duration::from_secs(2);
 
 #[test]
 fn resets() {
@@ -20,15 +22,20 @@ fn resets() {
     let (a, b) = site.start_both();
     let clients = Clients::start(&a, &b);
     sleep(SOME_TIME);
+    let mut longest = Duration::ZERO;
     for round in 0..6 {
+        let begun = Instant::now();
         site.network().reset_from([Name::A, Name::B][round % 2]);
         sleep(Duration::from_millis(30));
         site.network().heal();
+        longest = longest.max(begun.elapsed());
         sleep(Duration::from_millis(270));
     }
     let rest = settle(&a, &b);
     clients.finish(of, &a, &b, Kept::All);
-    assert_eq!(epoch(&a), 1, "a reset alone proves nothing: {}", b.log());
+    // On a machine that has no time for nft, what is meant to be a reset is a cut of seconds, after which the other node rightly takes over.
+    assert!(epoch(&a) == 1 || longest > LEASE, "a reset alone proves nothing: {}", b.log());
+    figure(of, "longest of the resets", ms(longest));
     figure(of, "epoch afterwards (1: no failover)", epoch(&a));
     figure(of, "connections that ended, at b", field(&b, "replication_fail_count").unwrap_or_default());
     figure(of, "until both are equal again", ms(rest));
