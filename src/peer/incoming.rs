@@ -134,6 +134,31 @@ impl<S: Socket> Incoming<S> {
         }
     }
 
+    /// Goes on if it has not proved itself: which life of the peer it is, once it has.
+    ///
+    /// # Errors
+    ///
+    /// The connection is over.
+    pub fn shake_hands(&mut self, buffer: &mut [u8], now: Instant) -> Result<Option<u64>, End> {
+        loop {
+            match self.next(&mut Vec::new())? {
+                Step::Proved(peer) => {
+                    self.send()?;
+                    return Ok(Some(peer.incarnation));
+                }
+                // There are none before the proof.
+                Step::Message(_) => return Err(End::Wrong(LinkError::OutOfTurn)),
+                Step::More => {}
+            }
+            self.send()?;
+            match self.read(buffer)? {
+                Read::Bytes(_) => {}
+                Read::Nothing if self.deadline <= now => return Err(End::TimedOut),
+                Read::Nothing => return Ok(None),
+            }
+        }
+    }
+
     /// Goes on in the bytes that have come. Of a message, `opened` gets the bytes.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ use crate::node::{Input, Node, Role};
 use crate::peer::End;
 use crate::peer::incoming::{self, Read, Step};
 use crate::peer::limits::{BUFFER_KEPT_BYTES, HANDSHAKE_TIME_MAX};
-use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Dialler, Identity, LinkError, Peer, Rules, read_opened};
+use crate::peer::link::{Acceptor, CHALLENGE_BYTES, Dialler, Identity, Peer, Rules, read_opened};
 use crate::peer::message::Message;
 use crate::peer::outgoing::{self, Address, Network, News};
 use crate::status::PeerStatus;
@@ -438,7 +438,7 @@ impl Server {
         for place in 0..INCOMING_MAX {
             let Some(peer) = &mut self.peer else { break };
             let Some(link) = peer.incoming[place].as_mut().filter(|link| link.is_unproved()) else { continue };
-            let shaken = shake_hands(link, &mut buffer, now.monotonic);
+            let shaken = link.shake_hands(&mut buffer, now.monotonic);
             match shaken {
                 Ok(None) => {}
                 Ok(Some(incarnation)) => {
@@ -657,25 +657,4 @@ impl Server {
 /// Bounds what nobody would set.
 fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// Goes on with one that has not proved itself: which life of the peer it is, once it has.
-fn shake_hands(link: &mut Incoming, buffer: &mut [u8], now: Instant) -> Result<Option<u64>, End> {
-    loop {
-        match link.next(&mut Vec::new())? {
-            Step::Proved(peer) => {
-                link.send()?;
-                return Ok(Some(peer.incarnation));
-            }
-            // There are none before the proof.
-            Step::Message(_) => return Err(End::Wrong(LinkError::OutOfTurn)),
-            Step::More => {}
-        }
-        link.send()?;
-        match link.read(buffer)? {
-            Read::Bytes(_) => {}
-            Read::Nothing if link.deadline <= now => return Err(End::TimedOut),
-            Read::Nothing => return Ok(None),
-        }
-    }
 }

@@ -357,7 +357,7 @@ impl World {
                 at += 1;
                 continue;
             }
-            match shake_hands(link, &mut self.read_buffer, now) {
+            match link.shake_hands(&mut self.read_buffer, now) {
                 Ok(None) => at += 1,
                 Ok(Some(incarnation)) => {
                     let connection = link.socket().connection;
@@ -418,25 +418,5 @@ impl World {
         }
         self.carries(place);
         Ok(())
-    }
-}
-
-/// Goes on with one that has not proved itself: which life of the peer it is, once it has.
-fn shake_hands(link: &mut Incoming<Plug>, buffer: &mut [u8], now: Instant) -> Result<Option<u64>, End> {
-    loop {
-        match link.next(&mut Vec::new())? {
-            Step::Proved(peer) => {
-                link.send()?;
-                return Ok(Some(peer.incarnation));
-            }
-            Step::Message(_) => return Err(End::Wrong(LinkError::OutOfTurn)),
-            Step::More => {}
-        }
-        link.send()?;
-        match link.read(buffer)? {
-            Read::Bytes(_) => {}
-            Read::Nothing if link.deadline <= now => return Err(End::TimedOut),
-            Read::Nothing => return Ok(None),
-        }
     }
 }
