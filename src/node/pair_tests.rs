@@ -182,15 +182,7 @@ impl Pair {
     fn ask_as(&mut self, place: usize, operation: Operation<'_>, durable: bool) -> RequestId {
         self.next_id += 1;
         let id = RequestId(self.next_id);
-        let request = Request {
-            connection: ConnectionId(self.next_id),
-            customer: "shop",
-            condition: Condition::default(),
-            durable,
-            from_primary: false,
-            idempotency: None,
-            operation,
-        };
+        let request = Request { durable, ..Request::new(ConnectionId(self.next_id), "shop", operation) };
         self.tell(place, Input::Request { id, request });
         id
     }
@@ -567,13 +559,9 @@ fn a_repeat_under_replicated_waits_too() {
         pair.next_id += 1;
         let id = RequestId(pair.next_id);
         let request = Request {
-            connection: ConnectionId(pair.next_id),
-            customer: "shop",
-            condition: Condition::default(),
             durable: true,
-            from_primary: false,
             idempotency: Some(Idempotency { key: "once", fingerprint: [1; 16] }),
-            operation: put("n", b"hello"),
+            ..Request::new(ConnectionId(pair.next_id), "shop", put("n", b"hello"))
         };
         pair.tell(0, Input::Request { id, request });
         id

@@ -46,6 +46,22 @@ pub struct Request<'a> {
     pub operation: Operation<'a>,
 }
 
+impl<'a> Request<'a> {
+    /// One that says nothing beside its operation.
+    #[must_use]
+    pub fn new(connection: ConnectionId, customer: &'a str, operation: Operation<'a>) -> Self {
+        Self {
+            connection,
+            customer,
+            condition: Condition::default(),
+            durable: false,
+            from_primary: false,
+            idempotency: None,
+            operation,
+        }
+    }
+}
+
 /// An entity tag: the epoch in which the content last changed, and the store's version. Shown as `"E.V"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Etag {

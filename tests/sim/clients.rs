@@ -91,15 +91,8 @@ impl Crowd {
     /// A request of a client, on any of its connections.
     pub(crate) fn request(&self, client: usize, rng: &mut Rng, operation: Operation<'static>) -> Request<'static> {
         let client = &self.clients[client];
-        Request {
-            connection: client.wires[rng.index(client.wires.len())].connection,
-            customer: client.customer,
-            condition: Condition::default(),
-            idempotency: None,
-            durable: false,
-            from_primary: rng.one_in(50),
-            operation,
-        }
+        let connection = client.wires[rng.index(client.wires.len())].connection;
+        Request { from_primary: rng.one_in(50), ..Request::new(connection, client.customer, operation) }
     }
 
     /// What a client does next.

@@ -6,9 +6,7 @@ use crate::reply::{Reply, Told};
 use crate::rng::Rng;
 use crate::subject::{Arrival, Subject};
 use crate::universe::universe;
-use bigbunny::node::request::{
-    Condition, ConnectionId, Content, LockId, Operation, Request, RequestId, StoreKey, Target,
-};
+use bigbunny::node::request::{ConnectionId, Content, LockId, Operation, Request, RequestId, StoreKey, Target};
 use bigbunny::node::response::Refusal;
 use bigbunny::node::{Limits, NodeConfig};
 use bigbunny::time::{Instant, Now, WallTime};
@@ -55,15 +53,7 @@ impl Story {
     fn ask(&mut self, connection: ConnectionId, operation: Operation<'static>) -> RequestId {
         self.requests += 1;
         let id = RequestId(self.requests);
-        let request = Request {
-            connection,
-            customer: "shop",
-            condition: Condition::default(),
-            durable: false,
-            from_primary: false,
-            idempotency: None,
-            operation,
-        };
+        let request = Request::new(connection, "shop", operation);
         self.happens(Arrival::Request { id, request: Box::new(request) });
         id
     }

@@ -13,7 +13,7 @@ use crate::reply::TraceHash;
 use crate::rng::Rng;
 use crate::subject::{Arrival, Subject};
 use crate::universe::universe;
-use bigbunny::node::request::{Condition, ConnectionId, Content, Operation, Request, RequestId, StoreKey, Target};
+use bigbunny::node::request::{ConnectionId, Content, Operation, Request, RequestId, StoreKey, Target};
 use bigbunny::time::{Instant, Now, WallTime};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -451,15 +451,7 @@ impl World {
         for (customer, key) in all {
             self.pass_time(self.now + Duration::from_secs(1))?;
             self.requests += 1;
-            let request = Box::new(Request {
-                connection: ConnectionId(0),
-                customer,
-                condition: Condition::default(),
-                idempotency: None,
-                durable: false,
-                from_primary: false,
-                operation: operation(key),
-            });
+            let request = Box::new(Request::new(ConnectionId(0), customer, operation(key)));
             self.handle(0, Arrival::Request { id: RequestId(self.requests), request })?;
         }
         Ok(())

@@ -108,15 +108,7 @@ fn place_of_operation(operation: &Operation<'_>) -> usize {
 }
 
 fn requests() -> Vec<Request<'static>> {
-    let request = |operation| Request {
-        connection: ConnectionId(u64::MAX - 1),
-        customer: "Shop_7-b",
-        condition: Condition::default(),
-        durable: false,
-        from_primary: false,
-        idempotency: None,
-        operation,
-    };
+    let request = |operation| Request::new(ConnectionId(u64::MAX - 1), "Shop_7-b", operation);
     let mut requests: Vec<_> = operations().into_iter().map(request).collect();
     let lookup = || request(Operation::Lookup { name: Cow::Borrowed("n") });
     for if_match in [IfMatch::Unset, IfMatch::Any, IfMatch::Tag(ETAG), IfMatch::Foreign] {

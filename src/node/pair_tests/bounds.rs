@@ -21,15 +21,7 @@ fn ask(
     id: u64,
     operation: Operation<'_>,
 ) -> Option<Result<String, Refusal>> {
-    let request = Request {
-        connection: ConnectionId(id),
-        customer: "shop",
-        condition: Condition::default(),
-        durable: false,
-        from_primary: false,
-        idempotency: None,
-        operation,
-    };
+    let request = Request::new(ConnectionId(id), "shop", operation);
     node.handle(now, Input::Request { id: RequestId(id), request }, said);
     said.answers.pop().map(|(_, result, _)| result)
 }

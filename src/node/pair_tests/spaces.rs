@@ -247,15 +247,7 @@ fn messages<'a>(scene: &Scene, epoch: u32, batches: &'a [(u32, Vec<u8>)]) -> Vec
         messages.push(Message::Heartbeat { epoch, sent_at_ns });
     }
     for operation in [put("n", b"changed"), read("n")] {
-        let request = Request {
-            connection: ConnectionId(7),
-            customer: "shop",
-            condition: Condition::default(),
-            durable: false,
-            from_primary: false,
-            idempotency: None,
-            operation,
-        };
+        let request = Request::new(ConnectionId(7), "shop", operation);
         messages.push(Message::Forward { id: 1 << 40, request });
     }
     let stream = peering.stream.map_or(0, |stream| stream.primary);

@@ -4,21 +4,13 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::node::request::{Condition, Content, Etag, LockId, Operation, StoreKey};
+use crate::node::request::{Content, Etag, LockId, Operation, StoreKey};
 use crate::node::response::{Answer, StoreFacts, StoreView};
 
 const MANUAL: &str = include_str!("../../../man/bbd-internals.7");
 
 fn request(operation: Operation<'_>) -> Request<'_> {
-    Request {
-        connection: ConnectionId(3),
-        customer: "customer",
-        condition: Condition::default(),
-        durable: true,
-        from_primary: false,
-        idempotency: None,
-        operation,
-    }
+    Request { durable: true, ..Request::new(ConnectionId(3), "customer", operation) }
 }
 
 /// One of each kind at least, in the order of their numbers.

@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bigbunny::node::Role;
-use bigbunny::node::request::{Condition, ConnectionId, Operation, Request, Target};
+use bigbunny::node::request::{ConnectionId, Operation, Request, Target};
 use bigbunny::peer::message::{Message, Path, read_message};
 
 use super::pair::*;
@@ -85,15 +85,8 @@ fn primary(pause: Duration, more: &[&str]) -> (Daemon, Receiver<Heard>, Line) {
 
 /// A client of the test peer asks for one of the stores `s…`.
 fn forwarded_read(id: u64) -> Message<'static> {
-    let request = Request {
-        connection: ConnectionId(1),
-        customer: "c",
-        condition: Condition::default(),
-        durable: false,
-        from_primary: true,
-        idempotency: None,
-        operation: Operation::Read { target: Target::Name(format!("s{}", id % 100).into()), touch: None },
-    };
+    let read = Operation::Read { target: Target::Name(format!("s{}", id % 100).into()), touch: None };
+    let request = Request { from_primary: true, ..Request::new(ConnectionId(1), "c", read) };
     Message::Forward { id, request }
 }
 

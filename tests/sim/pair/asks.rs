@@ -3,7 +3,7 @@
 use super::ledger::{Done, Place, Wrong};
 use bigbunny::node::EntryImage;
 use bigbunny::node::request::{
-    Condition, ConnectionId, Content, Counter, CounterToMake, Idempotency, LockId, Operation, Request, StoreKey, Target,
+    ConnectionId, Content, Counter, CounterToMake, Idempotency, LockId, Operation, Request, StoreKey, Target,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -171,13 +171,10 @@ impl Ask {
 
     pub(crate) fn request<'a>(&'a self, operation: Operation<'a>) -> Request<'a> {
         Request {
-            connection: ConnectionId(self.id),
-            customer: CUSTOMERS[self.customer],
-            condition: Condition::default(),
             durable: self.durable,
             from_primary: self.from_primary,
             idempotency: self.key.as_deref().map(|key| Idempotency { key, fingerprint: [7; 16] }),
-            operation,
+            ..Request::new(ConnectionId(self.id), CUSTOMERS[self.customer], operation)
         }
     }
 }
