@@ -1,8 +1,9 @@
 //! The state machine: stores, locks, counters, names, tombstones, limits. Pure: it knows no socket, clock, file, thread or
 //! environment. It is told what happened and what time it is, and says what to do.
 //!
-//! Where things are: `arena` and `store` are the memory; `customers`, `locks`, `kept` the books beside it; `gates` what every
-//! request passes; `stores`, `counters`, `modify`, `named` the operations; `timeouts` all that happens by itself.
+//! Where things are: `interface` is what the node is told and what it says; `arena` and `store` are the memory; `customers`,
+//! `locks`, `kept` the books beside it; `gates` what every request passes; `stores`, `counters`, `modify`, `named` the
+//! operations; `timeouts` all that happens by itself; `image` shows the whole to tests.
 //!
 //! What the specification leaves open is decided so:
 //! - `cancel-modify` of a store that is gone is done: nobody holds its lock.
@@ -21,6 +22,8 @@ mod customers;
 mod follow;
 mod forward;
 mod gates;
+mod image;
+mod interface;
 mod kept;
 mod locks;
 mod modify;
@@ -38,7 +41,7 @@ mod stores;
 mod stream;
 mod timeouts;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use self::arena::{Arena, Index, OwnMap};
 use self::backlog::Backlog;
@@ -52,13 +55,14 @@ use self::parked::Parked;
 use self::peering::{Follower, Peering};
 use self::request::{Condition, ConnectionId, Content, LockId, Operation, Request, RequestId, StoreKey};
 use self::response::{Answer, Refusal, Response, StepTaken, StoreFacts, StoreView};
-use self::store::{Entry, State};
+use self::store::Entry;
 use self::timeouts::PrefixJob;
-use crate::peer::message::Message;
 use crate::time::{Instant, Now};
 use crate::wheel::{Timers, Wheel};
 
 pub use self::forward::FORWARDS_MAX;
+pub use self::image::EntryImage;
+pub use self::interface::{Entropy, Event, Input, Limits, NodeConfig, NodeStatus, Outbox, PeerMisbehaved, Role};
 pub use self::kept::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES};
 pub use self::named::READ_MANY_MAX_BYTES;
 pub use self::peering::{HANDOVER_TIMEOUT_MS, OnPeerLoss, PeerConfig, REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};
@@ -69,245 +73,6 @@ pub use self::timeouts::{EXPIRED_REMEMBERED_MS, PREFIX_DELETES_PER_TURN, TOMBSTO
 pub const LOOKED_UP_AHEAD_MAX: usize = 16;
 /// Hash tables over which the stores are spread: a table that grows visits a thousandth of them.
 const STORE_INDEX_TABLES: usize = 1024;
-
-/// What can happen to a node.
-#[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is handed over at once and never kept; a box would cost an allocation a request"
-)]
-pub enum Input<'a> {
-    /// A client asks.
-    Request {
-        /// For the answer.
-        id: RequestId,
-        /// What.
-        request: Request<'a>,
-    },
-    /// A client's connection ended: its waiting requests leave their lines unanswered, its connection-scoped locks end.
-    ConnectionClosed {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// The time `next_timeout` named has come. What waits on the peer's connection is to be told before.
-    Timeout,
-    /// Everything that happened together has been told: what it comes to is sent to the peer.
-    EndOfTurn,
-    /// The connection to the peer that this node dialled is up, and both sides have proved who they are.
-    PeerUp {
-        /// Which life of the peer it is.
-        incarnation: u64,
-    },
-    /// That connection has ended.
-    PeerDown,
-    /// The peer's port refused a connection.
-    PeerRefused,
-    /// The peer says something, on the connection that it dialled.
-    PeerMessage {
-        /// Which life of the peer said it.
-        incarnation: u64,
-        /// What.
-        message: Message<'a>,
-    },
-    /// The operator wants this node to be primary.
-    Promote {
-        /// For the answer.
-        id: RequestId,
-        /// Without asking the other node.
-        force: bool,
-    },
-}
-
-/// What a node is to its site.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// It does not have the data yet, and asks its peer.
-    Joining,
-    /// It takes every change.
-    #[default]
-    Primary,
-    /// It follows, serves reads, and takes over.
-    Secondary,
-}
-
-/// Where the node says what to do.
-pub trait Outbox {
-    /// Answers a request. Each is answered once at most, and every one that is not abandoned; a long prefix delete answers even
-    /// if its connection has gone.
-    fn respond(&mut self, id: RequestId, response: Response<'_>);
-
-    /// Sends a message to the peer on the connection this node dialled; nowhere if it is down.
-    fn send_peer(&mut self, message: Message<'_>);
-
-    /// Ends both connections with the peer, which are then dialled anew.
-    fn close_peer(&mut self, why: PeerMisbehaved);
-
-    /// Something an operator wants to know.
-    fn event(&mut self, event: Event);
-}
-
-/// What a peer did that no peer does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerMisbehaved {
-    /// It acknowledged what was never sent.
-    AcknowledgedTheFuture,
-    /// Its changes do not fit what it sent before.
-    ImpossibleRecord,
-    /// It passed on two requests under one number.
-    RepeatedRequest,
-}
-
-/// Something an operator wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// This node is now something else.
-    RoleChanged {
-        /// What.
-        role: Role,
-    },
-    /// It became primary.
-    Promoted {
-        /// In which epoch.
-        epoch: u32,
-        /// As the end of a sentence that begins with "promoted:".
-        why: &'static str,
-    },
-    /// It was primary, and heard of a newer one.
-    SteppedDown {
-        /// Of which epoch it was.
-        old_epoch: u32,
-        /// Of which epoch the other is.
-        new_epoch: u32,
-    },
-    /// Changes it had made alone are dropped.
-    ChangesLost {
-        /// How many.
-        count: u64,
-    },
-    /// The connection to the peer has ended.
-    PeerLinkDown,
-    /// The peer's process is another one than before.
-    PeerRestarted,
-    /// A snapshot for the peer begins.
-    SnapshotBegun,
-    /// The peer has everything.
-    FollowerInStep,
-    /// The peer does not follow any more.
-    FollowerLost,
-    /// The peer is too far behind, and will need a snapshot.
-    BacklogOverflow,
-    /// The other node was handed this epoch's end.
-    HandedOver {
-        /// The epoch that has ended.
-        epoch: u32,
-    },
-    /// The other node did not take over in time.
-    HandoverAborted,
-}
-
-/// Randomness: the operating system's, or a seed's.
-pub trait Entropy {
-    /// Fills `bytes`.
-    fn fill(&mut self, bytes: &mut [u8]);
-}
-
-/// The limits and defaults of a node.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// Those that can be changed while it runs.
-    pub limits: Limits,
-    /// How long a lock is held unless asked otherwise.
-    pub lock_timeout_ms: u64,
-    /// Time to live of a store created without one.
-    pub default_ttl_ms: u64,
-    /// The other node, if there is one.
-    pub peer: Option<PeerConfig>,
-}
-
-/// The limits that can be changed while a node runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of all stores; 0 = none.
-    pub memory_limit_bytes: u64,
-    /// Bytes of one customer's stores; 0 = none.
-    pub customer_memory_quota_bytes: u64,
-    /// Requests a second and customer; 0 = no limit.
-    pub rate_limit_per_second: u32,
-    /// Requests at once and customer.
-    pub burst_size: u32,
-    /// Tombstones a customer; 0 = no limit.
-    pub tombstone_customer_limit: u64,
-    /// Tombstones altogether; 0 = no limit.
-    pub tombstone_global_limit: u64,
-}
-
-impl Default for Limits {
-    /// The defaults of the flags (section 11 of the specification).
-    fn default() -> Self {
-        Self {
-            memory_limit_bytes: 0,
-            customer_memory_quota_bytes: 0,
-            rate_limit_per_second: 100,
-            burst_size: 200,
-            tombstone_customer_limit: 0,
-            tombstone_global_limit: 0,
-        }
-    }
-}
-
-impl Default for NodeConfig {
-    /// The defaults of the flags (section 11 of the specification).
-    fn default() -> Self {
-        Self { limits: Limits::default(), lock_timeout_ms: 500, default_ttl_ms: 1_209_600_000, peer: None }
-    }
-}
-
-/// What a node says of itself. Counts that start at 0 and only grow end in `_total`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Live stores, expired ones not yet removed included.
-    pub stores: u64,
-    /// Bytes on the books.
-    pub memory_bytes: u64,
-    /// Tombstones.
-    pub tombstones: u64,
-    /// Customers on the books.
-    pub customers: u64,
-    /// Locks held.
-    pub locks: u64,
-    /// Requests that wait for a lock.
-    pub waiters: u64,
-    /// Names.
-    pub names: u64,
-    /// Stores removed at their expiry.
-    pub expired_total: u64,
-    /// Locks that ran into their time-out.
-    pub lock_expirations_total: u64,
-    /// Requests refused by the rate limit.
-    pub rate_limited_total: u64,
-    /// Requests refused for want of memory, capacity or quota.
-    pub capacity_refused_total: u64,
-    /// What the node is.
-    pub role: Role,
-    /// The epoch it is in; 0 before it has heard of one.
-    pub epoch: u32,
-    /// Changes made or applied.
-    pub changes: u64,
-    /// Changes the peer has not acknowledged.
-    pub unacknowledged: u64,
-    /// The same in bytes.
-    pub backlog_bytes: u64,
-    /// When the peer was last heard; nothing if it never was.
-    pub peer_heard_at: Option<Instant>,
-    /// The connection to the peer is up.
-    pub is_peer_up: bool,
-    /// The peer follows and has everything it acknowledged.
-    pub is_peer_in_step: bool,
-    /// Changes of this node that were dropped after it had been primary alone.
-    pub lost_changes_total: u64,
-    /// Times that clients were made to wait for the peer to come on.
-    pub pace_waits_total: u64,
-}
 
 /// Who asked: all that is needed to answer later.
 #[derive(Clone, Copy, Debug)]
@@ -371,33 +136,6 @@ struct Stores {
     arena: Arena<Entry>,
     index: Index,
     wheel: Wheel,
-}
-
-/// An entry as [`Node::image`] shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of a store")]
-pub struct EntryImage<'n> {
-    pub key: StoreKey,
-    pub customer: &'n str,
-    pub name: Option<&'n str>,
-    pub blob: Option<&'n [u8]>,
-    pub counter: Option<request::Counter>,
-    /// Of remains: deleted, not expired.
-    pub is_tombstone: bool,
-    pub etag: Option<request::Etag>,
-    /// By the node's own monotonic clock, in milliseconds: the store's expiry, or when the remains are forgotten.
-    pub ends_ms: u64,
-    pub lock: Option<LockId>,
-}
-
-/// What [`Node::check_invariants`] counts.
-#[derive(Default)]
-struct Books {
-    memory_bytes: u64,
-    stores: u64,
-    entries: u64,
-    tombstones: u64,
-    kept_answers: u64,
 }
 
 /// What an answer borrows from, apart from what may be changed while it is written.
@@ -767,78 +505,5 @@ impl Node {
             }
         }
         customers.into_iter().map(|customer| self.customers.get(customer).id.to_string()).collect()
-    }
-
-    /// Everything a follower must have too, in no order: for tests that compare two nodes.
-    pub fn entries(&self) -> impl Iterator<Item = EntryImage<'_>> {
-        self.stores.arena.iter().map(|(slot, entry)| EntryImage {
-            key: entry.key,
-            customer: &self.customers.get(entry.customer()).id,
-            name: entry.name(),
-            blob: (entry.state() == State::Blob).then(|| entry.blob()),
-            counter: (entry.state() == State::Counter).then(|| entry.counter()),
-            is_tombstone: entry.state() == State::Tombstone,
-            etag: entry.is_store().then(|| entry.etag()),
-            ends_ms: entry.expires_ms(),
-            lock: match self.peering.as_ref().and_then(|peering| peering.followed_locks.get(&slot)) {
-                Some(lock) => Some(lock.id),
-                None => self.locks.holder(slot).map(|holder| holder.id),
-            },
-        })
-    }
-
-    /// The same in the order of keys.
-    #[must_use]
-    pub fn image(&self) -> Vec<EntryImage<'_>> {
-        let mut image: Vec<EntryImage<'_>> = self.entries().collect();
-        image.sort_unstable_by_key(|entry| entry.key);
-        image
-    }
-
-    /// Asserts what must always hold between two inputs (section 6 of the replication specification). Visits everything: for
-    /// the simulator.
-    pub fn check_invariants(&self) {
-        let mut books = Books::default();
-        let mut of_customers: HashMap<u32, Books> = HashMap::new();
-        for (slot, entry) in self.stores.arena.iter() {
-            assert_eq!(self.stores.find(&entry.key), Some(slot), "every entry is found by its key");
-            assert!(self.stores.wheel.is_armed(&self.stores.arena, slot) || entry.has_lock_line(), "every entry ends");
-            if let Some(name) = entry.name() {
-                assert_eq!(self.customers.get(entry.customer()).names.get(name), Some(&slot), "name-unique");
-            }
-            assert_eq!(entry.has_lock_line(), self.locks.holder(slot).is_some(), "one-lock-holder");
-            let followed = self.peering.as_ref().is_some_and(|peering| peering.followed_locks.contains_key(&slot));
-            assert!(!followed || self.role() != Role::Primary, "a primary has no locks of another");
-            for books in [&mut books, of_customers.entry(entry.customer()).or_default()] {
-                books.memory_bytes += if entry.is_store() { entry.cost_bytes() } else { 0 };
-                books.stores += u64::from(entry.is_store());
-                books.entries += 1;
-                books.tombstones += u64::from(entry.state() == State::Tombstone);
-            }
-        }
-        for (customer, cost_bytes) in self.kept.costs() {
-            for books in [&mut books, of_customers.entry(customer).or_default()] {
-                books.memory_bytes += cost_bytes;
-                books.kept_answers += 1;
-            }
-        }
-        let NodeStatus { memory_bytes, stores, tombstones, .. } = self.status;
-        assert_eq!((books.memory_bytes, books.stores), (memory_bytes, stores), "books-exact");
-        assert_eq!(books.tombstones, tombstones, "books-exact");
-        let names: usize = self.customers.iter().map(|(_, customer)| customer.names.len()).sum();
-        assert_eq!(names as u64, self.status.names, "books-exact");
-        for (handle, customer) in self.customers.iter() {
-            let books = of_customers.remove(&handle).unwrap_or_default();
-            assert_eq!(books.memory_bytes, customer.memory_bytes, "books-exact");
-            assert_eq!(books.entries, customer.entries, "books-exact");
-            assert_eq!(books.kept_answers, customer.kept_answers, "books-exact");
-            assert_eq!(books.tombstones, customer.tombstones, "books-exact");
-            for (name, &slot) in &customer.names {
-                assert_eq!(self.stores.arena.get(slot).name(), Some(&**name), "name-unique");
-            }
-        }
-        assert!(of_customers.is_empty(), "every entry has a customer");
-        self.locks.check();
-        assert!(self.lines_to_serve.is_empty() && self.orphans.is_empty(), "every line has been served");
     }
 }
