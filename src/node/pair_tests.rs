@@ -15,7 +15,6 @@ use std::time::Duration;
 use super::request::*;
 use super::response::*;
 use super::*;
-
 use crate::peer::message::{Message, Path, read_message, write_message};
 use crate::time::WallTime;
 

@@ -44,6 +44,7 @@ pub mod map;
 mod peer;
 mod process;
 mod reload;
+mod resolver;
 mod sandbox;
 mod signals;
 mod socket_file;

@@ -3,11 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -22,6 +21,7 @@ use crate::peer::message::Path;
 use crate::raft::member::Uuid;
 use crate::raft::message::Message;
 use crate::server::peer::{challenge, is_readable, is_writable, set_options};
+use crate::server::resolver;
 use crate::time::Instant;
 
 /// The pauses between tries.
@@ -43,7 +43,7 @@ pub(super) enum News {
 
 enum State {
     Pausing { until: Instant },
-    Resolving(Receiver<io::Result<SocketAddr>>),
+    Resolving(Receiver<resolver::Answer>),
     Dialled(Box<Dialled<TcpStream>>),
 }
 
@@ -61,6 +61,8 @@ pub(super) struct Link {
     pub(super) address: Rc<str>,
     state: State,
     pause: Duration,
+    /// Dials of a name: all of its addresses are tried in turn.
+    tries: usize,
     queue: Queue,
 }
 
@@ -84,7 +86,7 @@ impl Waiting for Queue {
 impl Link {
     pub(super) fn new(uuid: Uuid, address: &str, now: Instant) -> Self {
         let state = State::Pausing { until: now };
-        Self { uuid, address: address.into(), state, pause: REDIAL_PAUSE_MIN, queue: Queue::default() }
+        Self { uuid, address: address.into(), state, pause: REDIAL_PAUSE_MIN, tries: 0, queue: Queue::default() }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -130,8 +132,7 @@ impl Link {
             State::Pausing { until } if *until > now => return None,
             State::Pausing { .. } => match self.address.parse::<SocketAddr>() {
                 Ok(address) => return self.dial(now, address, dialling),
-                // A name: the resolver may take as long as it likes.
-                Err(_) => match resolve(&self.address, dialling.waker) {
+                Err(_) => match resolver::resolve(self.address.to_string(), dialling.waker) {
                     Ok(receiver) => self.state = State::Resolving(receiver),
                     Err(error) => return Some(self.fail(now, End::Unresolved(error))),
                 },
@@ -140,7 +141,11 @@ impl Link {
         }
         if let State::Resolving(receiver) = &self.state {
             return match receiver.try_recv().ok()? {
-                Ok(address) => self.dial(now, address, dialling),
+                Ok(addresses) => {
+                    let address = addresses[self.tries % addresses.len()];
+                    self.tries = self.tries.wrapping_add(1);
+                    self.dial(now, address, dialling)
+                }
                 Err(error) => Some(self.fail(now, End::Unresolved(error))),
             };
         }
@@ -193,20 +198,4 @@ fn connect(
     set_options(&stream)?;
     dialling.registry.register(&mut stream, dialling.token, Interest::READABLE | Interest::WRITABLE)?;
     Ok((stream, Dialler::new(&dialling.key.identity(Some(expected)), dialling.key.token(), challenge()?)))
-}
-
-/// Asks for the address of a host on a thread of its own, which wakes the loop with the answer.
-fn resolve(host_and_port: &str, waker: &Arc<Waker>) -> io::Result<Receiver<io::Result<SocketAddr>>> {
-    let (sender, receiver) = channel();
-    let (name, waker) = (host_and_port.to_owned(), Arc::clone(waker));
-    let ask = move || {
-        let found = name
-            .to_socket_addrs()
-            .and_then(|mut found| found.next().ok_or_else(|| io::Error::other("the name has no address")));
-        let _ = sender.send(found);
-        // Without a wake the answer is seen when something else happens.
-        let _ = waker.wake();
-    };
-    thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
-    Ok(receiver)
 }

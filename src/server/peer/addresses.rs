@@ -1,15 +1,15 @@
-//! Where to dial: the addresses of the peer. Names are resolved by a thread of their own, one at a time, because the system's
-//! resolver may take as long as it likes; a literal address never touches it.
+//! Where to dial: the addresses of the peer. A name is asked for anew every now and then; a literal address never touches the
+//! system's resolver.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::sync::mpsc::Receiver;
 
 use mio::{Registry, Token, Waker};
 
-use super::super::limits::{ADDRESSES_KEPT_TIME, ADDRESSES_MAX};
+use super::super::limits::ADDRESSES_KEPT_TIME;
+use super::super::resolver::{Answer, resolve};
 use crate::config::values::HostPort;
 use crate::peer::outgoing::Address;
 use crate::time::Instant;
@@ -17,7 +17,7 @@ use crate::time::Instant;
 /// The addresses of the peer.
 pub(super) struct Addresses {
     known: Vec<SocketAddr>,
-    /// Which of them is next; all are tried in turn.
+    /// Dials so far: all addresses are tried in turn, the system's favourite first.
     next: usize,
     /// Set if the host is a name.
     resolver: Option<Resolver>,
@@ -29,7 +29,10 @@ impl Addresses {
         let literal = host.ip().map(|ip| SocketAddr::new(ip, host.port));
         let resolver = match literal {
             Some(_) => None,
-            None => Some(Resolver::new(host.clone(), Arc::new(Waker::new(registry, token)?))),
+            None => {
+                let waker = Arc::new(Waker::new(registry, token)?);
+                Some(Resolver { host: host.clone(), waker, answer: None, asked_at: None })
+            }
         };
         Ok(Self { known: literal.into_iter().collect(), next: 0, resolver })
     }
@@ -41,8 +44,9 @@ impl Addresses {
         if self.known.is_empty() {
             return asked.map_or_else(Address::Unknown, |()| Address::Awaited);
         }
-        self.next = (self.next + 1) % self.known.len();
-        Address::Known(self.known[self.next])
+        let address = self.known[self.next % self.known.len()];
+        self.next = self.next.wrapping_add(1);
+        Address::Known(address)
     }
 
     /// Takes the resolver's answer, if it is there: whether it was good.
@@ -52,55 +56,33 @@ impl Addresses {
     }
 }
 
-type Answer = io::Result<Vec<SocketAddr>>;
-
-/// Asks for the addresses of one host.
+/// Asks for the addresses of one host, one question at a time.
 struct Resolver {
     host: HostPort,
     waker: Arc<Waker>,
-    sender: Sender<Answer>,
-    answers: Receiver<Answer>,
-    /// A question has no answer yet.
-    is_asking: bool,
+    /// Of a question that has no answer yet.
+    answer: Option<Receiver<Answer>>,
     asked_at: Option<Instant>,
 }
 
 impl Resolver {
-    fn new(host: HostPort, waker: Arc<Waker>) -> Self {
-        let (sender, answers) = channel();
-        Self { host, waker, sender, answers, is_asking: false, asked_at: None }
-    }
-
     fn ask_if_old(&mut self, now: Instant) -> io::Result<()> {
         let is_fresh = self.asked_at.is_some_and(|at| now.since(at) < ADDRESSES_KEPT_TIME);
-        if self.is_asking || is_fresh {
-            return Ok(());
+        if self.answer.is_none() && !is_fresh {
+            self.answer = Some(resolve((self.host.host.clone(), self.host.port), &self.waker)?);
+            self.asked_at = Some(now);
         }
-        let (host, waker, sender) = (self.host.clone(), Arc::clone(&self.waker), self.sender.clone());
-        let ask = move || {
-            let found = (host.host.as_str(), host.port).to_socket_addrs();
-            let answer = found.map(|addresses| addresses.take(ADDRESSES_MAX).collect());
-            // Nobody is there to hear it once the daemon ends.
-            let _ = sender.send(answer);
-            let _ = waker.wake();
-        };
-        thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
-        self.is_asking = true;
-        self.asked_at = Some(now);
         Ok(())
     }
 
     fn take(&mut self) -> Option<Answer> {
-        let answer = self.answers.try_recv().ok()?;
-        self.is_asking = false;
+        let answer = self.answer.as_ref()?.try_recv().ok()?;
+        self.answer = None;
         if answer.is_err() {
             // It is asked again with the next try.
             self.asked_at = None;
         }
-        Some(answer.and_then(|addresses| match addresses.is_empty() {
-            true => Err(io::Error::other("the name has no address")),
-            false => Ok(addresses),
-        }))
+        Some(answer)
     }
 }
 
@@ -145,9 +127,9 @@ mod tests {
         assert!(addresses.take_answer().is_none());
         let Address::Known(found) = addresses.next(NOW) else { panic!("nothing") };
         assert!(found.ip().is_loopback() && found.port() == 8080, "{found}");
-        assert!(!addresses.resolver.as_ref().unwrap().is_asking);
+        assert!(addresses.resolver.as_ref().unwrap().answer.is_none());
         let later = NOW + ADDRESSES_KEPT_TIME;
         assert!(matches!(addresses.next(later), Address::Known(_)), "what is known does until then");
-        assert!(addresses.resolver.as_ref().unwrap().is_asking);
+        assert!(addresses.resolver.as_ref().unwrap().answer.is_some());
     }
 }
