@@ -16,7 +16,7 @@ const LEARNER_BEHIND_MAX: u64 = 1000;
 /// A learner that does not follow by then is reported; it stays a learner.
 pub(super) const LEARNER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// What waits for its turn, at most.
-const QUEUE_MAX: usize = 64;
+pub(super) const QUEUE_MAX: usize = 64;
 
 /// What operators have asked.
 #[derive(Debug, Default)]
@@ -58,12 +58,11 @@ impl Admin {
 }
 
 impl Replica {
-    pub(super) fn queue_admin(&mut self, now: Instant, asker: Asker, task: Task) {
-        let deadline = now + LEARNER_WAIT_MAX;
-        // Beyond the bound nothing is taken: its asker's patience ends by itself.
-        if self.admin.queue.len() < QUEUE_MAX {
-            self.admin.queue.push_back(Job { asker, task, is_begun: false, deadline });
+    pub(super) fn queue_admin(&mut self, now: Instant, asker: Asker, task: Task, out: &mut Outbox) {
+        if self.admin.queue.len() >= QUEUE_MAX {
+            return out.reply(asker, Answer::not_allowed("too many changes of members wait already; try again later"));
         }
+        self.admin.queue.push_back(Job { asker, task, is_begun: false, deadline: now + LEARNER_WAIT_MAX });
     }
 
     /// Goes on with what is under way, or begins the next.
@@ -71,7 +70,7 @@ impl Replica {
         loop {
             let Some(mut job) = self.admin.current.take().or_else(|| self.admin.queue.pop_front()) else { return };
             match self.advance(now, &mut job) {
-                Progress::Done(answer) => self.answer(job.asker, answer, out),
+                Progress::Done(answer) => out.reply(job.asker, answer),
                 Progress::Waits => {
                     self.admin.current = Some(job);
                     return;
@@ -196,7 +195,7 @@ impl Replica {
     pub(super) fn admin_transfer_failed(&mut self, out: &mut Outbox) {
         self.is_hopeful = true;
         if let Some(job) = self.admin.current.take_if(|job| matches!(job.task, Task::Transfer(_))) {
-            self.answer(job.asker, Answer::not_allowed("it did not take over in time; this node still leads"), out);
+            out.reply(job.asker, Answer::not_allowed("it did not take over in time; this node still leads"));
         }
     }
 
@@ -216,10 +215,10 @@ impl Replica {
                 }
                 Task::Init | Task::Add(_) | Task::Remove(_) | Task::Change(_) => Answer::unknown(),
             };
-            self.answer(job.asker, answer, out);
+            out.reply(job.asker, answer);
         }
         for job in queue {
-            self.answer(job.asker, Answer::no_leader(), out);
+            out.reply(job.asker, Answer::no_leader());
         }
     }
 
@@ -231,11 +230,11 @@ impl Replica {
                 ),
                 Task::Init | Task::Remove(_) | Task::Change(_) | Task::Transfer(_) => Answer::unknown(),
             };
-            self.answer(job.asker, answer, out);
+            out.reply(job.asker, answer);
         }
         while self.admin.queue.front().is_some_and(|job| job.deadline <= now) {
             let Some(job) = self.admin.queue.pop_front() else { return };
-            self.answer(job.asker, Answer::no_leader(), out);
+            out.reply(job.asker, Answer::no_leader());
         }
     }
 }

@@ -163,8 +163,15 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    fn answer(&mut self, id: u64, answer: Answer) {
-        self.answers.push((id, answer));
+    fn answer(&mut self, client: u64, answer: Answer) {
+        self.answers.push((client, answer));
+    }
+
+    fn reply(&mut self, asker: Asker, answer: Answer) {
+        match asker {
+            Asker::Client(client) => self.answer(client, answer),
+            Asker::Node(to, id) => self.messages.push((to, Message::Forwarded { id, response: answer.to_bytes() })),
+        }
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -192,12 +199,12 @@ enum Asker {
     Node(NodeId, u64),
 }
 
-/// A question that waits for a leader.
+/// A question, and how long it waits for a leader.
 #[derive(Debug)]
-struct Waiting {
+struct Asked {
     asker: Asker,
     question: Question,
-    deadline: Instant,
+    leader_deadline: Instant,
 }
 
 /// A write that was proposed here.
@@ -226,6 +233,13 @@ struct PassedOn {
     /// The end of its wait for a leader, should it have to wait for one again.
     leader_deadline: Instant,
     deadline: Instant,
+}
+
+impl PassedOn {
+    /// As it was asked here.
+    fn into_asked(self) -> Asked {
+        Asked { asker: Asker::Client(self.client), question: self.question, leader_deadline: self.leader_deadline }
+    }
 }
 
 /// A client that waits for something to happen.
@@ -259,7 +273,7 @@ pub struct Replica {
     leaders_commit: Option<(u64, Instant)>,
     /// What is applied was all there is at this time.
     as_of: Instant,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Asked>,
     /// Something has changed for those that wait.
     is_hopeful: bool,
     proposed: BTreeMap<u64, Proposed>,
@@ -375,12 +389,12 @@ impl Replica {
         }
         match input {
             Input::Question { id, question, is_stale } => {
-                let asker = Asker::Client(id);
                 if is_stale && let Some(answer) = self.answer_from_here(&question) {
                     let lag_ms = self.lag_ms(now);
                     return out.answer(id, Answer { lag_ms: Some(lag_ms), ..answer });
                 }
-                self.on_question(now, asker, question, now + LEADER_WAIT_MAX, out);
+                let asked = Asked { asker: Asker::Client(id), question, leader_deadline: now + LEADER_WAIT_MAX };
+                self.on_question(now, asked, out);
             }
             Input::Gone { id } => self.forget(id),
             Input::Message { from, cluster, message } => self.on_message(now, from, cluster, message, out),
@@ -408,8 +422,8 @@ impl Replica {
 
     fn end_turn(&mut self, now: Instant, out: &mut Outbox) {
         if std::mem::take(&mut self.is_hopeful) {
-            for waiting in std::mem::take(&mut self.waiting) {
-                self.on_question(now, waiting.asker, waiting.question, waiting.deadline, out);
+            for asked in std::mem::take(&mut self.waiting) {
+                self.on_question(now, asked, out);
             }
         }
         self.raft.end_turn(now, out);
@@ -461,13 +475,13 @@ impl Replica {
                 let outcome = self.map.apply(index, &command);
                 if let Some(proposed) = proposed.as_ref().filter(|proposed| proposed.term == position.term) {
                     let answer = Answer::of_write(&proposed.command, &outcome);
-                    return self.answer(proposed.asker, answer, out);
+                    return out.reply(proposed.asker, answer);
                 }
             }
         }
         // Something else stands where it was proposed: it never will be done.
         if let Some(proposed) = proposed {
-            self.answer(proposed.asker, Answer::no_leader(), out);
+            out.reply(proposed.asker, Answer::no_leader());
         }
     }
 
@@ -488,7 +502,7 @@ impl Replica {
                 out.notice(Notice::LostLeadership { term: self.raft.term() });
                 self.admin_lost_leadership(out);
                 for (_, proposed) in std::mem::take(&mut self.proposed) {
-                    self.answer(proposed.asker, Answer::unknown(), out);
+                    out.reply(proposed.asker, Answer::unknown());
                 }
             }
             Event::LeaderChanged => {
@@ -506,12 +520,13 @@ impl Replica {
                 if let Some(read) = self.reads.remove(&number)
                     && let Some(answer) = self.answer_from_here(&read.question)
                 {
-                    self.answer(read.asker, answer, out);
+                    out.reply(read.asker, answer);
                 }
             }
             Event::ReadFailed(number) => {
                 if let Some(read) = self.reads.remove(&number) {
-                    self.wait_for_leader(now, read.asker, read.question, now + LEADER_WAIT_MAX, out);
+                    let Read { asker, question, .. } = read;
+                    self.wait_for_leader(now, Asked { asker, question, leader_deadline: now + LEADER_WAIT_MAX }, out);
                 }
             }
             Event::NeedsSnapshot(to) => self.snapshots.want_for(to),
@@ -539,8 +554,8 @@ impl Replica {
             Message::Forward { id, request } => {
                 let asker = Asker::Node(from, id);
                 match Question::read(&request) {
-                    Ok(question) => self.on_question(now, asker, question, now, out),
-                    Err(_) => self.answer(asker, Answer::no_leader(), out),
+                    Ok(question) => self.on_question(now, Asked { asker, question, leader_deadline: now }, out),
+                    Err(_) => out.reply(asker, Answer::no_leader()),
                 }
             }
             Message::Forwarded { id, response } => self.on_forwarded(now, from, id, &response, out),
@@ -575,10 +590,7 @@ impl Replica {
         match Answer::read(response) {
             Ok(Some(answer)) => out.answer(passed_on.client, answer),
             // It did nothing, for it does not lead.
-            Ok(None) => {
-                let asker = Asker::Client(passed_on.client);
-                self.wait_for_leader(now, asker, passed_on.question, passed_on.leader_deadline, out);
-            }
+            Ok(None) => self.wait_for_leader(now, passed_on.into_asked(), out),
             Err(_) => out.answer(passed_on.client, Answer::unknown()),
         }
     }
@@ -593,10 +605,10 @@ impl Replica {
     fn on_init(&mut self, now: Instant, asker: Asker, out: &mut Outbox) {
         let cluster = self.draw_uuid();
         if !self.raft.create_cluster(now, cluster, self.settings.own.clone()) {
-            return self.answer(asker, Answer::not_allowed("this node belongs to a cluster already"), out);
+            return out.reply(asker, Answer::not_allowed("this node belongs to a cluster already"));
         }
         out.notice(Notice::Initialised { cluster });
-        self.queue_admin(now, asker, Task::Init);
+        self.queue_admin(now, asker, Task::Init, out);
     }
 
     fn init_by_write(&mut self, now: Instant, out: &mut Outbox) {

@@ -4,8 +4,8 @@ use noraft::{LogIndex, NodeId};
 
 use super::admin::{LEARNER_WAIT_MAX, Task};
 use super::{
-    ANSWER_WAIT_MAX, Asker, Outbox, PassedOn, Proposed, QUESTIONS_MAX, Read, Replica, SWEEP_INTERVAL, WATCH_TIME_MAX,
-    Waiting, Watch,
+    ANSWER_WAIT_MAX, Asked, Asker, Outbox, PassedOn, Proposed, QUESTIONS_MAX, Read, Replica, SWEEP_INTERVAL,
+    WATCH_TIME_MAX, Watch,
 };
 use crate::kv::ask::{Answer, Question};
 use crate::kv::command::Command;
@@ -16,23 +16,16 @@ use crate::raft::message::{FORWARDED_MAX_BYTES, Message};
 use crate::time::Instant;
 
 impl Replica {
-    pub(super) fn on_question(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        question: Question,
-        leader_deadline: Instant,
-        out: &mut Outbox,
-    ) {
-        match question {
+    pub(super) fn on_question(&mut self, now: Instant, asked: Asked, out: &mut Outbox) {
+        match asked.question {
             Question::GetId | Question::Metrics { .. } | Question::Healthz => {
-                if let Some(answer) = self.answer_of_self(now, &question) {
-                    self.answer(asker, answer, out);
+                if let Some(answer) = self.answer_of_self(now, &asked.question) {
+                    out.reply(asked.asker, answer);
                 }
             }
-            Question::Backup => self.on_backup(asker, out),
-            Question::Init => self.on_init(now, asker, out),
-            Question::Watch { prefix, from } => self.on_watch(now, asker, prefix, from, out),
+            Question::Backup => self.on_backup(asked.asker, out),
+            Question::Init => self.on_init(now, asked.asker, out),
+            Question::Watch { prefix, from } => self.on_watch(now, asked.asker, prefix, from, out),
             Question::Write(_)
             | Question::Read { .. }
             | Question::List { .. }
@@ -40,60 +33,57 @@ impl Replica {
             | Question::RemoveLearner(_)
             | Question::ChangeMembership(_)
             | Question::TransferLeader(_) => {
-                if matches!(question, Question::Write(_)) && self.raft.cluster().is_none() {
+                if matches!(asked.question, Question::Write(_)) && self.raft.cluster().is_none() {
                     self.init_by_write(now, out);
                 }
                 if self.raft.is_leader() && !self.raft.is_transferring() {
-                    self.lead_question(now, asker, question, leader_deadline, out);
+                    self.lead_question(now, asked, out);
                 } else {
-                    self.pass_on(now, asker, question, leader_deadline, out);
+                    self.pass_on(now, asked, out);
                 }
             }
         }
     }
 
     /// This node leads: it proposes, or seeks proof that it still leads.
-    fn lead_question(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        question: Question,
-        leader_deadline: Instant,
-        out: &mut Outbox,
-    ) {
+    fn lead_question(&mut self, now: Instant, asked: Asked, out: &mut Outbox) {
+        let Asked { asker, question, leader_deadline } = asked;
         let deadline = now + ANSWER_WAIT_MAX;
         match question {
             Question::Write(command) => {
                 if let Some(answer) = self.admit_write(&command) {
-                    return self.answer(asker, answer, out);
+                    return out.reply(asker, answer);
                 }
                 match self.raft.propose(now, command.to_bytes().into()) {
                     Some(position) => {
                         let proposed = Proposed { term: position.term, asker, command, deadline };
                         self.proposed.insert(position.index.get(), proposed);
                     }
-                    None => self.wait_for_leader(now, asker, Question::Write(command), leader_deadline, out),
+                    None => {
+                        let question = Question::Write(command);
+                        self.wait_for_leader(now, Asked { asker, question, leader_deadline }, out);
+                    }
                 }
             }
             Question::Read { .. } | Question::List { .. } => {
                 if planted::is(Bug::ReadUnproved)
                     && let Some(answer) = self.answer_from_here(&question)
                 {
-                    return self.answer(asker, answer, out);
+                    return out.reply(asker, answer);
                 }
                 let number = self.next_number();
                 if self.raft.read(number) {
                     self.reads.insert(number, Read { asker, question, deadline });
                 } else {
-                    self.wait_for_leader(now, asker, question, leader_deadline, out);
+                    self.wait_for_leader(now, Asked { asker, question, leader_deadline }, out);
                 }
             }
-            Question::AddLearner(member) => self.queue_admin(now, asker, Task::Add(member)),
-            Question::RemoveLearner(uuid) => self.queue_admin(now, asker, Task::Remove(uuid.node_id())),
+            Question::AddLearner(member) => self.queue_admin(now, asker, Task::Add(member), out),
+            Question::RemoveLearner(uuid) => self.queue_admin(now, asker, Task::Remove(uuid.node_id()), out),
             Question::ChangeMembership(uuids) => {
-                self.queue_admin(now, asker, Task::Change(uuids.iter().map(Uuid::node_id).collect()));
+                self.queue_admin(now, asker, Task::Change(uuids.iter().map(Uuid::node_id).collect()), out);
             }
-            Question::TransferLeader(uuid) => self.queue_admin(now, asker, Task::Transfer(uuid)),
+            Question::TransferLeader(uuid) => self.queue_admin(now, asker, Task::Transfer(uuid), out),
             Question::Watch { .. }
             | Question::Init
             | Question::GetId
@@ -123,57 +113,36 @@ impl Replica {
     }
 
     /// Another node leads: it is asked for the client. One node does not pass on what another has passed on.
-    pub(super) fn pass_on(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        question: Question,
-        leader_deadline: Instant,
-        out: &mut Outbox,
-    ) {
+    fn pass_on(&mut self, now: Instant, asked: Asked, out: &mut Outbox) {
         let leader = self.raft.leader().filter(|leader| *leader != self.raft.id());
-        let (Some(to), Asker::Client(client)) = (leader, asker) else {
-            return self.wait_for_leader(now, asker, question, leader_deadline, out);
+        let (Some(to), Asker::Client(client)) = (leader, asked.asker) else {
+            return self.wait_for_leader(now, asked, out);
         };
-        let Some(bytes) = question.to_bytes().filter(|bytes| bytes.len() <= FORWARDED_MAX_BYTES) else { return };
+        let Asked { question, leader_deadline, .. } = asked;
+        let Some(bytes) = question.to_bytes().filter(|bytes| bytes.len() <= FORWARDED_MAX_BYTES) else {
+            return out.answer(client, Answer::not_allowed("it is too long to be passed on; ask the leader itself"));
+        };
         let id = self.next_number();
-        let deadline = now + if self.is_slow(&question) { LEARNER_WAIT_MAX } else { ANSWER_WAIT_MAX };
+        let is_slow = matches!(question, Question::AddLearner(_) | Question::ChangeMembership(_));
+        let deadline = now + if is_slow { LEARNER_WAIT_MAX } else { ANSWER_WAIT_MAX };
         self.passed_on.insert(id, PassedOn { to, client, question, leader_deadline, deadline });
         out.messages.push((to, Message::Forward { id, request: bytes }));
     }
 
-    fn is_slow(&self, question: &Question) -> bool {
-        matches!(question, Question::AddLearner(_) | Question::ChangeMembership(_))
-    }
-
     /// Nobody leads, as far as this node knows: it waits. A node that has asked this one for its client is told, and waits itself.
-    pub(super) fn wait_for_leader(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        question: Question,
-        deadline: Instant,
-        out: &mut Outbox,
-    ) {
-        match asker {
+    pub(super) fn wait_for_leader(&mut self, now: Instant, asked: Asked, out: &mut Outbox) {
+        match asked.asker {
             Asker::Node(to, id) => out.messages.push((to, Message::Forwarded { id, response: Vec::new() })),
-            Asker::Client(client) if deadline <= now || self.questions_len() >= QUESTIONS_MAX => {
+            Asker::Client(client) if asked.leader_deadline <= now || self.questions_len() >= QUESTIONS_MAX => {
                 out.answer(client, Answer::no_leader());
             }
-            Asker::Client(_) => self.waiting.push_back(Waiting { asker, question, deadline }),
+            Asker::Client(_) => self.waiting.push_back(asked),
         }
     }
 
     pub(super) fn next_number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
-    }
-
-    pub(super) fn answer(&self, asker: Asker, answer: Answer, out: &mut Outbox) {
-        match asker {
-            Asker::Client(id) => out.answer(id, answer),
-            Asker::Node(to, id) => out.messages.push((to, Message::Forwarded { id, response: answer.to_bytes() })),
-        }
     }
 
     /// The answer to a read from what is applied here.
@@ -272,26 +241,20 @@ impl Replica {
         }
         self.next_sweep = now + SWEEP_INTERVAL;
         self.is_hopeful |= !self.waiting.is_empty() && self.raft.leader().is_some();
-        for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.deadline <= now {
-                self.answer(waiting.asker, Answer::no_leader(), out);
+        for asked in std::mem::take(&mut self.waiting) {
+            if asked.leader_deadline <= now {
+                out.reply(asked.asker, Answer::no_leader());
             } else {
-                self.waiting.push_back(waiting);
+                self.waiting.push_back(asked);
             }
         }
-        let late: Vec<u64> =
-            self.proposed.iter().filter(|(_, proposed)| proposed.deadline <= now).map(|(index, _)| *index).collect();
-        for proposed in late.iter().filter_map(|index| self.proposed.remove(index)).collect::<Vec<Proposed>>() {
-            self.answer(proposed.asker, Answer::unknown(), out);
+        for (_, proposed) in self.proposed.extract_if(.., |_, proposed| proposed.deadline <= now) {
+            out.reply(proposed.asker, Answer::unknown());
         }
-        let late: Vec<u64> =
-            self.reads.iter().filter(|(_, read)| read.deadline <= now).map(|(number, _)| *number).collect();
-        for read in late.iter().filter_map(|number| self.reads.remove(number)).collect::<Vec<Read>>() {
-            self.answer(read.asker, Answer::no_leader(), out);
+        for (_, read) in self.reads.extract_if(.., |_, read| read.deadline <= now) {
+            out.reply(read.asker, Answer::no_leader());
         }
-        let late = self.passed_on.iter().filter(|(_, passed_on)| passed_on.deadline <= now).map(|(id, _)| *id);
-        for id in late.collect::<Vec<u64>>() {
-            let Some(passed_on) = self.passed_on.remove(&id) else { continue };
+        for (_, passed_on) in self.passed_on.extract_if(.., |_, passed_on| passed_on.deadline <= now) {
             let is_change = passed_on.question.is_change();
             out.answer(passed_on.client, if is_change { Answer::unknown() } else { Answer::no_leader() });
         }
@@ -301,21 +264,19 @@ impl Replica {
 
     /// The way to a node is lost: what was passed on to it is done or not.
     pub(super) fn on_lost(&mut self, now: Instant, to: Option<NodeId>, out: &mut Outbox) {
-        let lost = self.passed_on.iter().filter(|(_, passed_on)| Some(passed_on.to) == to).map(|(id, _)| *id);
-        for id in lost.collect::<Vec<u64>>() {
-            let Some(passed_on) = self.passed_on.remove(&id) else { continue };
+        let lost = self.passed_on.extract_if(.., |_, passed_on| Some(passed_on.to) == to);
+        for (_, passed_on) in lost.collect::<Vec<(u64, PassedOn)>>() {
             if passed_on.question.is_change() && !planted::is(Bug::ForwardedTwice) {
                 out.answer(passed_on.client, Answer::unknown());
             } else {
-                let asker = Asker::Client(passed_on.client);
-                self.wait_for_leader(now, asker, passed_on.question, passed_on.leader_deadline, out);
+                self.wait_for_leader(now, passed_on.into_asked(), out);
             }
         }
     }
 
     /// Nobody waits for that answer any more. What was proposed stays proposed.
     pub(super) fn forget(&mut self, id: u64) {
-        self.waiting.retain(|waiting| waiting.asker != Asker::Client(id));
+        self.waiting.retain(|asked| asked.asker != Asker::Client(id));
         self.watches.retain(|watch| watch.client != id);
         self.passed_on.retain(|_, passed_on| passed_on.client != id);
     }

@@ -69,11 +69,8 @@ impl Snapshots {
 impl Replica {
     pub(super) fn on_backup(&mut self, asker: Asker, out: &mut Outbox) {
         if self.raft.cluster().is_none() {
-            return self.answer(
-                asker,
-                Answer::not_allowed("this node belongs to no cluster; there is nothing to back up"),
-                out,
-            );
+            let why = "this node belongs to no cluster; there is nothing to back up";
+            return out.reply(asker, Answer::not_allowed(why));
         }
         // A backup shows all that was written before it was asked for, so that one under way does not do.
         if self.map.is_painting() {
@@ -128,7 +125,7 @@ impl Replica {
         }
         for asker in std::mem::take(&mut self.snapshots.backups) {
             let answer = Answer { status: 200, kind: Kind::Bytes, body: image.bytes.clone(), lag_ms: None };
-            self.answer(asker, answer, out);
+            out.reply(asker, answer);
         }
         self.snapshots.backups = std::mem::take(&mut self.snapshots.later_backups);
         if !self.snapshots.wanted.is_empty() {

@@ -56,3 +56,24 @@ fn what_is_here_is_as_old_as_the_leaders_last_word_that_this_node_has_caught_up_
     hear(&mut replica, 10_300, Some(6));
     assert_eq!(lag_ms(&mut replica, 10_300), 0);
 }
+
+#[test]
+fn changes_of_members_past_the_bound_are_refused_at_once() {
+    let mut replica = replica();
+    let mut out = Outbox::default();
+    replica.handle(at(0), Input::Question { id: 0, question: Question::Init, is_stale: false }, &mut out);
+    for _ in 0..5 {
+        replica.handle(at(0), Input::EndOfTurn, &mut out);
+        for save in std::mem::take(&mut out.saves) {
+            replica.handle(at(0), Input::Saved(save.batch), &mut out);
+        }
+    }
+    assert_eq!(out.answers.pop().unwrap().1.status, 201);
+    for id in 1..=admin::QUEUE_MAX as u64 + 1 {
+        let member = Member { uuid: Uuid::from_random([9; 16]), address: "10.0.0.2:8080".to_owned() };
+        let question = Question::AddLearner(member);
+        replica.handle(at(1), Input::Question { id, question, is_stale: false }, &mut out);
+    }
+    let answered: Vec<(u64, u16)> = out.answers.iter().map(|(id, answer)| (*id, answer.status)).collect();
+    assert_eq!(answered, [(admin::QUEUE_MAX as u64 + 1, 409)]);
+}
