@@ -12,7 +12,10 @@ import struct
 import sys
 from pathlib import Path
 
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -32,12 +35,22 @@ def hello(site, host_id, incarnation, rules, challenge):
     """The table in bbd-internals(7)."""
     lease_ms, grace_ms, on_peer_loss = rules
     numbers = struct.pack("<QIIB", incarnation, lease_ms, grace_ms, on_peer_loss == "safe")
-    return b"bbd link" + b"\x01" + text(site) + text(host_id) + numbers + challenge
+    return b"bbd link" + b"\x02" + text(site) + text(host_id) + numbers + challenge
 
 
 def derive(token, transcript, what):
     salt = hashlib.sha256(transcript).digest()
     return HKDF(algorithm=SHA256(), length=32, salt=salt, info=f"bbd link v1 {what}".encode()).derive(token)
+
+
+def seal(key, message, associated_data):
+    """"Sealed messages" in bbd-internals(7)."""
+    strand = len(message) // 128 * 16 if len(message) >= 1024 else 0
+    strands = [message[start : start + strand] for start in range(0, 7 * strand, strand)] if strand else []
+    tag = AESSIV(key).encrypt(message[7 * strand :], associated_data + strands)[:16]
+    counter = int.from_bytes(tag, "big") & ~(1 << 63 | 1 << 31)
+    encryptor = Cipher(AES(key[16:]), CTR(counter.to_bytes(16, "big"))).encryptor()
+    return tag + encryptor.update(message)
 
 
 def lines():
@@ -65,11 +78,12 @@ def lines():
             for host_id, incarnation, rules, challenge in [dialler, acceptor]
         ]
         yield " ".join(["link", token.hex(), site, *sides, dialler_hello.hex(), answer.hex(), proof.hex()])
-        siv = AESSIV(derive(token, transcript, "dialler key"))
-        for message_number in range(8):
+        key = derive(token, transcript, "dialler key")
+        lengths = [1 + (index * 8 + number) % 70 for number in range(8)] + [1023 + 8 * index]
+        for message_number, length in enumerate(lengths):
             path = "/internal/" + PATHS[(index + message_number) % len(PATHS)]
-            message = pseudorandom(f"message {index} {message_number}", 1 + (index * 8 + message_number) % 70)
-            sealed = siv.encrypt(message, [struct.pack("<Q", message_number), path.encode()])
+            message = pseudorandom(f"message {index} {message_number}", length)
+            sealed = seal(key, message, [struct.pack("<Q", message_number), path.encode()])
             yield " ".join(["message", path, message.hex(), sealed.hex()])
 
 

@@ -76,6 +76,7 @@ pub mod peer;
 pub mod planted;
 pub mod raft;
 pub mod server;
+mod siv;
 pub mod status;
 pub mod store_id;
 pub mod time;

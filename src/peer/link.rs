@@ -1,30 +1,32 @@
 //! The sealed link between two nodes, as pure code: the handshake in which both sides prove that they know the internal token, and the
 //! sealing of what follows. bbd-internals(7) has every byte of it, and why it holds.
 //!
-//! A link carries messages from the node that dialled it to the node that accepted it. This module owns who is let in, the keys and
-//! the count of messages. It knows no sockets and no deadlines, and what a message means is not its business.
+//! A link carries messages from the node that dialled it to the node that accepted it. This module owns who is let in and the keys;
+//! `seal` the count of messages, `strands` how long ones are sealed. It knows no sockets and no deadlines, and what a message means is not its business.
 //!
 //! Whatever is wrong ends a link: after an error, every further call is refused. Nothing of an error is ever told to the other side.
+
+mod seal;
+mod strands;
 
 use std::fmt;
 use std::mem;
 
-use aes::Aes128Enc;
-use aes_siv::siv::{CmacSiv, IV_SIZE};
-use aes_siv::{KeyInit, Tag};
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use self::seal::Seal;
 use super::message::{MESSAGE_MAX_BYTES, Message, Path, read_message};
 use crate::config::values::{MAX_ID_BYTES, MAX_SITE_BYTES};
 use crate::http::HttpError;
 use crate::node::OnPeerLoss;
+use crate::siv::BLOCK_BYTES;
 use crate::wire::{Malformed, Reader, Write as _};
 
 /// The version of everything that two nodes say to each other, messages included.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of the random that each side draws for each handshake.
 pub const CHALLENGE_BYTES: usize = 32;
 /// Bytes of a proof.
@@ -33,7 +35,7 @@ pub const PROOF_BYTES: usize = 32;
 pub const HELLO_MAX_BYTES: usize =
     MAGIC.len() + 1 + (4 + MAX_SITE_BYTES) + (4 + MAX_ID_BYTES) + 8 + RULES_BYTES + CHALLENGE_BYTES;
 /// So much longer is a message when it is sealed.
-pub const SEAL_BYTES: usize = IV_SIZE;
+pub const SEAL_BYTES: usize = BLOCK_BYTES;
 /// Bytes of a sealed message at most.
 pub const SEALED_MAX_BYTES: usize = MESSAGE_MAX_BYTES + SEAL_BYTES;
 
@@ -487,49 +489,11 @@ impl Agreed {
             hkdf.expand(info, &mut *output).expect("32 bytes are no more than 255 blocks of SHA-256");
             output
         };
-        let siv = Siv::new((&*expand(DIALLER_KEY_INFO)).into());
         Self {
             acceptor_proof: expand(ACCEPTOR_PROOF_INFO),
             dialler_proof: expand(DIALLER_PROOF_INFO),
-            seal: Box::new(Seal { siv, next_number: 0 }),
+            seal: Box::new(Seal::new(&expand(DIALLER_KEY_INFO))),
         }
-    }
-}
-
-/// AES-128-SIV. SIV never decrypts a block, so that only half of AES's key schedule is needed. Its keys are wiped when it is dropped.
-type Siv = CmacSiv<Aes128Enc>;
-
-/// The key of a link, and how many messages it has seen: at the dialler those sealed, at the acceptor those opened.
-struct Seal {
-    siv: Siv,
-    next_number: u64,
-}
-
-impl Seal {
-    fn seal(&mut self, path: Path, message: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&[0; SEAL_BYTES]);
-        out.extend_from_slice(message);
-        let (tag, message) = out[start..].split_at_mut(SEAL_BYTES);
-        let number = self.next_number.to_le_bytes();
-        let siv = self.siv.encrypt_inout_detached([&number[..], path.as_str().as_bytes()], message.into());
-        tag.copy_from_slice(&siv.expect("two pieces of associated data are not too many"));
-        self.next_number += 1;
-    }
-
-    fn open(&mut self, path: Path, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), LinkError> {
-        let (tag, ciphertext) = sealed.split_at_checked(SEAL_BYTES).ok_or(LinkError::Altered)?;
-        let tag = Tag::try_from(tag).map_err(|_| LinkError::Altered)?;
-        let start = out.len();
-        out.extend_from_slice(ciphertext);
-        let number = self.next_number.to_le_bytes();
-        let associated_data = [&number[..], path.as_str().as_bytes()];
-        if self.siv.decrypt_inout_detached(associated_data, (&mut out[start..]).into(), &tag).is_err() {
-            out.truncate(start);
-            return Err(LinkError::Altered);
-        }
-        self.next_number += 1;
-        Ok(())
     }
 }
 

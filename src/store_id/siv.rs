@@ -5,9 +5,11 @@
 //! crate's one use that every request pays for. AES itself is the `aes` crate's; the tests compare the whole with aes-siv.
 
 use aes::Aes128Enc;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::siv::{BLOCK_BYTES, Block, Cmac, double, encrypted, first_counter, xor};
 
 /// Bytes of a key: one half for the tag, one for the text.
 pub(super) const KEY_BYTES: usize = 32;
@@ -16,12 +18,9 @@ pub(super) const TAG_BYTES: usize = 16;
 /// Bytes of a message: `SHARD:UNIQUE`. More than one block and less than two.
 pub(super) const MESSAGE_BYTES: usize = super::PLAINTEXT_BYTES;
 
-const BLOCK_BYTES: usize = 16;
 /// Bytes of a message in its second block.
 const REST_BYTES: usize = MESSAGE_BYTES - BLOCK_BYTES;
 const _: () = assert!(MESSAGE_BYTES > BLOCK_BYTES && REST_BYTES < BLOCK_BYTES);
-
-type Block = [u8; BLOCK_BYTES];
 
 /// What a cipher is made of: small, to be kept.
 pub(super) struct SivKeys {
@@ -33,16 +32,15 @@ pub(super) struct SivKeys {
 impl SivKeys {
     /// Prepares S2V (RFC 5297 section 2.4) as far as it goes without the message.
     pub(super) fn new(key: &[u8; KEY_BYTES], associated_data: &[u8]) -> Self {
-        let cipher = cipher(key, 0);
-        let mac = Mac::new(&cipher);
-        let before = xor(double(mac.cmac(&[0; BLOCK_BYTES])), mac.cmac(associated_data));
+        let mac = Cmac::new(cipher(key, 0));
+        let before = xor(double(mac.of(&[0; BLOCK_BYTES])), mac.of(associated_data));
         // `before` is added to the last 16 bytes of the message, of which REST_BYTES stand in its second block; that block is
         // incomplete, so it is padded with a 1 bit and the second subkey is added (RFC 4493 section 2.4).
         let mut masks = Zeroizing::new([[0; BLOCK_BYTES]; 2]);
         masks[0][REST_BYTES..].copy_from_slice(&before[..BLOCK_BYTES - REST_BYTES]);
         masks[1][..REST_BYTES].copy_from_slice(&before[BLOCK_BYTES - REST_BYTES..]);
         masks[1][REST_BYTES] = 0x80;
-        masks[1] = xor(masks[1], mac.subkeys[1]);
+        masks[1] = xor(masks[1], mac.mask_of_padded());
         Self { key: Zeroizing::new(*key), masks }
     }
 }
@@ -90,10 +88,8 @@ impl Siv {
         encrypted(&self.mac, xor(xor(second, self.masks[1]), first))
     }
 
-    /// Counter mode from the tag on, two bits of it left out (RFC 5297 section 2.5).
     fn add_keystream(&self, tag: &[u8; TAG_BYTES], message: &mut [u8; MESSAGE_BYTES]) {
-        const LEFT_OUT: u128 = 1 << 63 | 1 << 31;
-        let counter = u128::from_be_bytes(*tag) & !LEFT_OUT;
+        let counter = first_counter(tag);
         let mut keystream = [counter, counter.wrapping_add(1)].map(|counter| counter.to_be_bytes().into());
         self.counter.encrypt_blocks(&mut keystream);
         let [first, second] = blocks_of(message);
@@ -108,58 +104,6 @@ fn blocks_of(message: &[u8; MESSAGE_BYTES]) -> [Block; 2] {
     blocks[0].copy_from_slice(&message[..BLOCK_BYTES]);
     blocks[1][..REST_BYTES].copy_from_slice(&message[BLOCK_BYTES..]);
     blocks
-}
-
-fn xor(one: Block, other: Block) -> Block {
-    (u128::from_ne_bytes(one) ^ u128::from_ne_bytes(other)).to_ne_bytes()
-}
-
-/// Multiplies by x in GF(2^128) (RFC 4493 section 2.3), in constant time.
-fn double(block: Block) -> Block {
-    let bits = u128::from_be_bytes(block);
-    ((bits << 1) ^ ((bits >> 127) * 0x87)).to_be_bytes()
-}
-
-fn encrypted(cipher: &Aes128Enc, block: Block) -> Block {
-    let mut block = block.into();
-    cipher.encrypt_block(&mut block);
-    block.into()
-}
-
-/// AES-CMAC (RFC 4493), for what is done once a key.
-struct Mac<'c> {
-    cipher: &'c Aes128Enc,
-    /// For a complete last block, and for a padded one.
-    subkeys: [Block; 2],
-}
-
-impl Drop for Mac<'_> {
-    fn drop(&mut self) {
-        self.subkeys.zeroize();
-    }
-}
-
-impl<'c> Mac<'c> {
-    fn new(cipher: &'c Aes128Enc) -> Self {
-        let first = double(encrypted(cipher, [0; BLOCK_BYTES]));
-        Self { cipher, subkeys: [first, double(first)] }
-    }
-
-    fn cmac(&self, message: &[u8]) -> Block {
-        let last_at = message.len().saturating_sub(1) / BLOCK_BYTES * BLOCK_BYTES;
-        let (before, last) = message.split_at(last_at);
-        let mut state = [0; BLOCK_BYTES];
-        for block in before.as_chunks().0 {
-            state = encrypted(self.cipher, xor(state, *block));
-        }
-        let mut padded = [0; BLOCK_BYTES];
-        padded[..last.len()].copy_from_slice(last);
-        if let Some(end) = padded.get_mut(last.len()) {
-            *end = 0x80;
-        }
-        let subkey = self.subkeys[usize::from(last.len() < BLOCK_BYTES)];
-        encrypted(self.cipher, xor(xor(padded, subkey), state))
-    }
 }
 
 #[cfg(test)]
@@ -197,29 +141,6 @@ mod tests {
             }
             let others = Siv::new(&SivKeys::new(&key, &[&associated_data[..], &[0]].concat()));
             assert!(!others.decrypt(&tag, &mut { ciphertext }));
-        }
-    }
-
-    /// RFC 4493 section 4.
-    #[test]
-    fn cmac_agrees_with_its_rfc() {
-        let hex = |text: &str| -> Vec<u8> {
-            let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16).unwrap() as u8).collect();
-            digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect()
-        };
-        let key: [u8; 16] = hex("2b7e151628aed2a6abf7158809cf4f3c").try_into().unwrap();
-        let cipher = Aes128Enc::new(&key.into());
-        let mac = Mac::new(&cipher);
-        let message = hex(
-            "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710",
-        );
-        for (length, expected) in [
-            (0, "bb1d6929e95937287fa37d129b756746"),
-            (16, "070a16b46b4d4144f79bdd9dd04a287c"),
-            (40, "dfa66747de9ae63030ca32611497c827"),
-            (64, "51f0bebf7e3b9d92fc49741779363cfe"),
-        ] {
-            assert_eq!(mac.cmac(&message[..length])[..], hex(expected), "{length} bytes");
         }
     }
 }
