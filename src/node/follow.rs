@@ -10,10 +10,10 @@ use super::request::{ConnectionId, Content, Etag, Idempotency, LockId, StoreKey}
 use super::response::Response;
 use super::store::{Entry, State};
 use super::timeouts::{TOMBSTONE_KEPT_MS, Timer};
-use super::{Event, Node, Outbox, PeerMisbehaved, Role};
+use super::{Event, LOOKED_UP_AHEAD_MAX, Node, Outbox, PeerMisbehaved, Role};
 use crate::planted::{self, Bug};
 use crate::time::{Instant, Now};
-use crate::wire::Reader;
+use crate::wire::{Malformed, Reader};
 
 /// A lock that somebody holds at the primary.
 #[derive(Clone, Copy, Debug)]
@@ -103,19 +103,27 @@ impl Node {
         let peering = self.peering.as_mut().expect("only with a peer");
         peering.ack_due = true;
         let repeated = peering.applied + 1 - first_number;
-        let mut reader = Reader::new(records);
-        for place in 0..u64::from(count) {
-            let Ok(record) = read_record(&mut reader) else { return Err(self.join_anew(now, outbox)) };
-            if place < repeated {
-                if planted::is(Bug::ChangeAppliedTwice) && self.apply(now, &record, clock_offset_ns, outbox).is_err() {
+        let (mut reader, mut place) = (Reader::new(records), 0);
+        while place < u64::from(count) {
+            let some = LOOKED_UP_AHEAD_MAX.min((u64::from(count) - place) as usize);
+            let Ok(some) = (0..some).map(|_| read_record(&mut reader)).collect::<Result<Vec<Record<'_>>, Malformed>>()
+            else {
+                return Err(self.join_anew(now, outbox));
+            };
+            self.look_at_stores(some.iter().filter_map(Record::store));
+            for record in &some {
+                let is_repeated = place < repeated;
+                place += 1;
+                if is_repeated && !planted::is(Bug::ChangeAppliedTwice) {
+                    continue;
+                }
+                if self.apply(now, record, clock_offset_ns, outbox).is_err() {
                     return Err(self.join_anew(now, outbox));
                 }
-                continue;
+                if !is_repeated {
+                    self.peering.as_mut().expect("only with a peer").applied += 1;
+                }
             }
-            if self.apply(now, &record, clock_offset_ns, outbox).is_err() {
-                return Err(self.join_anew(now, outbox));
-            }
-            self.peering.as_mut().expect("only with a peer").applied += 1;
         }
         reader.finish().map_err(|_| self.join_anew(now, outbox))
     }

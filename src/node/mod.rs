@@ -314,10 +314,16 @@ impl Node {
     /// stores each look-up waits for memory several times, and each time for what the last one brought; those of several requests do not
     /// depend on each other, so that here the processor waits for all of them at once, and finds them in its cache when they are served.
     pub fn look_up_ahead<'k>(&self, stores: impl Iterator<Item = (&'k str, &'k StoreKey)>) {
+        self.look_at_stores(stores.map(|(customer, key)| {
+            std::hint::black_box(self.customers.find(customer));
+            key
+        }));
+    }
+
+    fn look_at_stores<'k>(&self, keys: impl Iterator<Item = &'k StoreKey>) {
         let mut slots = [0; LOOKED_UP_AHEAD_MAX];
         let mut count = 0;
-        for (customer, key) in stores.take(LOOKED_UP_AHEAD_MAX) {
-            std::hint::black_box(self.customers.find(customer));
+        for key in keys.take(LOOKED_UP_AHEAD_MAX) {
             if let Some(slot) = self.stores.find(key) {
                 slots[count] = slot;
                 count += 1;

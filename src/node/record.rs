@@ -35,6 +35,19 @@ pub(super) enum Record<'a> {
 }
 
 impl Record<'_> {
+    /// The store that it is about.
+    pub(super) fn store(&self) -> Option<&StoreKey> {
+        match self {
+            Self::Store { key, .. }
+            | Self::Expiry { key, .. }
+            | Self::Remains { key, .. }
+            | Self::Gone { key }
+            | Self::Lock { key, .. }
+            | Self::Unlock { key } => Some(key),
+            Self::Answer { .. } | Self::AnswerGone { .. } | Self::SnapshotEnd => None,
+        }
+    }
+
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Store { key, customer, name, etag, expires_ms, content } => {
