@@ -6,6 +6,8 @@
 //!   heard a PRIMARY or SECONDARY waits for it in silence too, until that one is proved dead or the operator decides: with
 //!   nothing it would win over the full one by its newer epoch. So does one whose own connection to the other is up though the
 //!   other is never heard: it lives, and if it cannot reach this node, it is the one that goes on.
+//! - Of two joiners the one that goes first becomes PRIMARY when it hears the other, so the other one repeats itself until it has a
+//!   role: nothing else would pass between them, and neither could ever notice that the network has swallowed that word.
 //! - A primary's lease counts from the sending of the newest heartbeat that was acknowledged, a secondary's patience from its
 //!   receipt: so the lease is always over first, by at least the grace.
 //! - Whoever hears a newer epoch stops being primary before it does anything else.
@@ -163,6 +165,7 @@ pub(super) struct Peering {
 
     // As joiner.
     pub(super) alone_at: Instant,
+    repeats_status_at: Instant,
     /// This life of the peer has said that it has data.
     pub(super) peer_has_data: bool,
     /// The newest epoch that this life of the peer spoke of: what it says of older ones it said before.
@@ -218,6 +221,7 @@ impl Peering {
             was_primary_up_to: None,
             promotion: None,
             alone_at: now.monotonic + patience,
+            repeats_status_at: Instant::FAR_FUTURE,
             peer_has_data: false,
             peer_epoch: 0,
             forwards: Forwards::default(),
@@ -252,9 +256,15 @@ impl Peering {
         }
     }
 
+    /// Of two nodes that are equal in everything else, this one is primary.
+    fn goes_first(&self) -> bool {
+        self.config.own_id < self.config.peer_id
+    }
+
     /// When there is something to do here by the clock alone.
     pub(super) fn next_deadline(&self) -> Instant {
         let by_role = match self.role {
+            Role::Joining if self.link_up && !self.goes_first() => self.repeats_status_at,
             Role::Joining if self.peer_has_data || self.link_up => Instant::FAR_FUTURE,
             Role::Joining => self.alone_at,
             Role::Secondary => self.promote_at,
@@ -301,10 +311,11 @@ impl Node {
         self.peering.as_mut().expect("peers speak only to a node with a peer")
     }
 
-    pub(super) fn send_status(&mut self, outbox: &mut dyn Outbox) {
+    pub(super) fn send_status(&mut self, now: Now, outbox: &mut dyn Outbox) {
         let epoch = self.epoch;
         let peering = self.peer();
         if peering.link_up {
+            peering.repeats_status_at = now.monotonic + Duration::from_millis(peering.config.heartbeat_interval_ms);
             peering.told_number = peering.number();
             outbox.send_peer(Message::Status { role: peering.role, epoch, number: peering.told_number });
         }
@@ -324,7 +335,7 @@ impl Node {
         peering.next_heartbeat = now.monotonic;
         peering.backlog.rewind();
         self.note_incarnation(now, incarnation, outbox);
-        self.send_status(outbox);
+        self.send_status(now, outbox);
         self.send_unanswered(outbox);
         let peering = self.peer();
         if peering.role == Role::Joining && peering.peer_role == Some(Role::Primary) {
@@ -457,7 +468,7 @@ impl Node {
         peering.peer_epoch = epoch;
         peering.peer_role = Some(role);
         peering.peer_has_data = role != Role::Joining;
-        let we_go_first = peering.config.own_id < peering.config.peer_id;
+        let we_go_first = peering.goes_first();
         match (peering.role, role) {
             (Role::Joining, Role::Primary) => self.send_join(outbox),
             (Role::Joining, Role::Joining) if we_go_first => {
@@ -466,23 +477,23 @@ impl Node {
             }
             (Role::Joining, Role::Joining) => peering.alone_at = now.monotonic + peering.patience(),
             // It does not know yet that nobody else has what it has.
-            (Role::Joining, Role::Secondary) => self.send_status(outbox),
+            (Role::Joining, Role::Secondary) => self.send_status(now, outbox),
             (Role::Primary, Role::Primary) => {
                 let mine = (own_epoch, peering.told_number, we_go_first);
                 if (epoch, number, !we_go_first) > mine {
                     self.step_down(now, epoch, outbox);
                     self.send_join(outbox);
                 } else {
-                    self.send_status(outbox);
+                    self.send_status(now, outbox);
                 }
             }
             (Role::Primary, Role::Secondary) if epoch > own_epoch => {
                 self.step_down(now, epoch, outbox);
-                self.send_status(outbox);
+                self.send_status(now, outbox);
             }
             (Role::Primary, Role::Joining) if epoch > own_epoch => self.outbid(now, epoch, outbox),
             (Role::Primary, Role::Secondary | Role::Joining) => {}
-            (Role::Secondary, Role::Primary) if epoch < own_epoch => self.send_status(outbox),
+            (Role::Secondary, Role::Primary) if epoch < own_epoch => self.send_status(now, outbox),
             (Role::Secondary, Role::Primary) => {
                 if peering.stream.is_none_or(|stream| stream.epoch != epoch) {
                     self.send_join(outbox);
@@ -587,7 +598,7 @@ impl Node {
         peering.alone_at = now.monotonic + patience;
         peering.promote_at = now.monotonic + patience;
         outbox.event(Event::RoleChanged { role });
-        self.send_status(outbox);
+        self.send_status(now, outbox);
     }
 
     /// The peer has heard of a newer epoch, whose primary is gone, and has nothing itself: this node goes on with what it has, in
@@ -619,6 +630,9 @@ impl Node {
                     && peering.alone_at <= now.monotonic =>
             {
                 self.become_primary(now, "nobody answered", outbox);
+            }
+            Role::Joining if peering.link_up && !peering.goes_first() && peering.repeats_status_at <= now.monotonic => {
+                self.send_status(now, outbox);
             }
             Role::Secondary if peering.promote_at <= now.monotonic => {
                 self.become_primary(now, "the primary has been silent for lease and grace", outbox);

@@ -160,3 +160,18 @@ fn answers_lost_with_a_connection_are_not_waited_for() {
     pair.done(waits);
     pair.check_equal();
 }
+
+/// Found by the simulator (13229, 18917): somebody on the way swallowed the first word of the one whose role the other waits to hear. No
+/// word followed it by which the link could have noticed, and both were JOINING for ever.
+#[test]
+fn of_two_joiners_neither_waits_for_ever_for_a_word_that_was_lost() {
+    for lost in 0..2 {
+        let mut pair = Pair::new();
+        pair.start(0);
+        pair.start(1);
+        pair.flying.retain(|(_, from, ..)| *from != lost);
+        pair.run_ms(300);
+        assert_eq!(roles(&pair), (Role::Primary, Role::Secondary));
+        pair.check_equal();
+    }
+}
