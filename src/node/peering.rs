@@ -470,7 +470,11 @@ impl Node {
         peering.peer_has_data = role != Role::Joining;
         let we_go_first = peering.goes_first();
         match (peering.role, role) {
-            (Role::Joining, Role::Primary) => self.send_join(outbox),
+            (Role::Joining, Role::Primary) => {
+                // Should the operator make this node primary, its epoch is newer than that one's.
+                self.epoch = own_epoch.max(epoch);
+                self.send_join(outbox);
+            }
             (Role::Joining, Role::Joining) if we_go_first => {
                 self.epoch = own_epoch.max(epoch);
                 self.become_primary(now, "both nodes are new, and this one has the smaller host id", outbox);

@@ -161,6 +161,28 @@ fn answers_lost_with_a_connection_are_not_waited_for() {
     pair.check_equal();
 }
 
+/// Found by the simulator (10614): both were primary of epoch 1 then, and the one that gave way had taken no notice of the snapshot that
+/// the other believed to be under way, and so waited for it for ever.
+#[test]
+fn a_joiner_that_is_ordered_to_be_primary_begins_an_epoch_newer_than_the_primarys() {
+    let mut pair = Pair { delay: Duration::from_millis(5), ..Pair::new() };
+    pair.start(0);
+    pair.start(1);
+    pair.run_ms(7);
+    assert_eq!(roles(&pair), (Role::Primary, Role::Joining));
+    // The primary's first heartbeat comes to nothing, so its status alone has told of its epoch.
+    pair.flying.retain(|(.., bytes)| read_message(bytes).unwrap().path() != Path::Heartbeat);
+    pair.run_ms(10);
+    assert_eq!(pair.count(0, Event::SnapshotBegun), 1);
+    let order = RequestId(1000);
+    pair.tell(1, Input::Promote { id: order, force: true });
+    pair.done(order);
+    assert_eq!(pair.nodes[1].as_ref().unwrap().status().epoch, 2);
+    pair.run_ms(100);
+    assert_eq!(roles(&pair), (Role::Secondary, Role::Primary));
+    pair.check_equal();
+}
+
 /// Found by the simulator (13229, 18917): somebody on the way swallowed the first word of the one whose role the other waits to hear. No
 /// word followed it by which the link could have noticed, and both were JOINING for ever.
 #[test]

@@ -317,6 +317,10 @@ fn expected(scene: &Scene, state: State, message: &Message<'_>) -> Outcome {
             Role::Joining if scene.place == 0 => alone(own.max(epoch) + 1),
             Role::Joining | Role::Primary => nothing,
         },
+        // A joiner knows from then on how new its own epoch has to be.
+        Message::Status { role: Role::Primary, epoch, .. } if state.role() == Role::Joining => {
+            Outcome { epoch: if epoch >= peering.peer_epoch { own.max(epoch) } else { own }, ..nothing }
+        }
         Message::Status { .. } => nothing,
         Message::Join { epoch, primary, number } => {
             let stream = StreamId { epoch, primary };
