@@ -25,9 +25,10 @@ pub(crate) const HEALED_MS: u64 = 5000;
 pub(crate) const LAST_ANSWERS_MS: u64 = 6000;
 /// When all is healed for the second time: a run is ten minutes.
 pub(crate) const CALM_UNTIL_MS: u64 = 600_000 - HEALED_MS - LAST_ANSWERS_MS;
-/// A run with more events than this spins, and so many more for each of many names.
+/// A run with more events than this spins; so many more are allowed for each of many names, and for each second that has passed.
 const EVENTS_MAX: u64 = 400_000;
 const EVENTS_PER_NAME: u64 = 12;
+const EVENTS_PER_SECOND: u64 = 500;
 
 /// One read of a socket at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -260,7 +261,9 @@ impl World {
     fn goes_on(&mut self) -> Result<(), Wrong> {
         while !self.over {
             self.coverage.events += 1;
-            if self.coverage.events > EVENTS_MAX + EVENTS_PER_NAME * self.profile.names_at_once {
+            let seconds = self.now / (1000 * MS);
+            let most = EVENTS_MAX + EVENTS_PER_NAME * self.profile.names_at_once + EVENTS_PER_SECOND * seconds;
+            if self.coverage.events > most {
                 return Err("spins: too many events".to_owned());
             }
             let due = [0, 1].map(|place| self.timeout_of(place));
