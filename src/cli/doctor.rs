@@ -33,6 +33,8 @@ const DESCRIPTORS_BESIDE: u64 = 128;
 const LONG_TURN_SECONDS: f64 = 0.1;
 /// A secondary that is further behind loses more than a moment if the primary dies.
 const LAG_SECONDS_MAX: f64 = 0.1;
+/// A node that is there says so several times a second, whatever its role.
+const SILENCE_SECONDS_MAX: f64 = 5.0;
 /// No clock that is right says less: 2025-01-01.
 const CLOCK_SECONDS_MIN: u64 = 1_735_689_600;
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -193,8 +195,17 @@ fn peer(patient: &Patient) -> Judgement {
             "{name} cannot be reached{why}: look whether bbd runs there, at its log, and at the network between"
         ));
     }
-    let silence = patient.metric("bbd_peer_silence_seconds").unwrap_or(0.0);
-    fine(format!("{name} is connected, heard {silence:.1} s ago"))
+    let heard = match patient.metric("bbd_peer_silence_seconds") {
+        Some(silence) if silence <= SILENCE_SECONDS_MAX => {
+            return fine(format!("{name} is connected, heard {silence:.1} s ago"));
+        }
+        Some(silence) => format!("was last heard {silence:.0} s ago"),
+        None => "was never heard".to_owned(),
+    };
+    wrong(format!(
+        "this node reaches {name}, which {heard}: see there whether bbd is stopped, and whether its log has \
+         peer_unreachable: it must reach this node's --tcp too"
+    ))
 }
 
 /// Two versions at once are meant for a rolling upgrade alone.

@@ -3,12 +3,14 @@ use super::*;
 
 const DAY: u64 = 20_500;
 
+/// The metrics of a primary of a pair, as they should be.
+const METRICS: &str = "bbd_role{role=\"PRIMARY\"} 1\nbbd_memory_limit_bytes 1073741824\nbbd_memory_used_bytes 1000000\n\
+    bbd_connections 3\nbbd_connections_limit 1024\nbbd_connections_rejected_total 0\nbbd_loop_turn_seconds_max 0.002\n\
+    bbd_peer_up{peer=\"b\"} 1\nbbd_peer_in_step{peer=\"b\"} 1\nbbd_peer_silence_seconds{peer=\"b\"} 0.05\n\
+    bbd_replication_lag_seconds 0.0003\nbbd_replication_queue_changes 0\nbbd_lost_changes_total 0\n";
+
 /// A node of a pair, and its host, as they should be.
 fn healthy() -> Patient {
-    let metrics = "bbd_role{role=\"PRIMARY\"} 1\nbbd_memory_limit_bytes 1073741824\nbbd_memory_used_bytes 1000000\n\
-        bbd_connections 3\nbbd_connections_limit 1024\nbbd_connections_rejected_total 0\nbbd_loop_turn_seconds_max 0.002\n\
-        bbd_peer_up{peer=\"b\"} 1\nbbd_peer_in_step{peer=\"b\"} 1\nbbd_peer_silence_seconds{peer=\"b\"} 0.05\n\
-        bbd_replication_lag_seconds 0.0003\nbbd_replication_queue_changes 0\nbbd_lost_changes_total 0\n";
     Patient {
         status: Status {
             host_id: "a".to_owned(),
@@ -23,7 +25,7 @@ fn healthy() -> Patient {
             landlock: "on".to_owned(),
             ..Status::default()
         },
-        metrics: MetricsPage::parse(metrics),
+        metrics: MetricsPage::parse(METRICS),
         host: Host {
             socket_mode: Some(0o600),
             folder: Some(("/run/bbd".into(), 0o755)),
@@ -71,6 +73,9 @@ fn every_ill_is_found_and_nothing_else_with_it() {
     assert_eq!(ills(|patient| patient.status.role = "JOINING".to_owned()), [("role", Wrong)]);
     assert_eq!(ills(|patient| patient.status.warnings = vec!["--dev".to_owned()]), [("settings", Wrong)]);
     assert_eq!(ills(with_metric("bbd_peer_up", 0.0)), [("peer", Wrong)]);
+    assert_eq!(ills(with_metric("bbd_peer_silence_seconds", 9.0)), [("peer", Wrong)]);
+    let silent = METRICS.replace("bbd_peer_silence_seconds", "unknown");
+    assert_eq!(ills(|patient| patient.metrics = MetricsPage::parse(&silent)), [("peer", Wrong)]);
     assert_eq!(ills(|patient| patient.status.peer_version = "0.2.0".to_owned()), [("versions", Note)]);
     assert_eq!(ills(|patient| patient.status.peer_version = String::new()), [("versions", Note)]);
     assert_eq!(ills(with_metric("bbd_peer_in_step", 0.0)), [("replication", Wrong)]);
