@@ -25,7 +25,7 @@ fn resets() {
     let mut longest = Duration::ZERO;
     for round in 0..6 {
         let begun = Instant::now();
-        site.network().reset_from([Name::A, Name::B][round % 2]);
+        site.reset_from([Name::A, Name::B][round % 2]);
         sleep(Duration::from_millis(30));
         site.network().heal();
         longest = longest.max(begun.elapsed());

@@ -23,7 +23,7 @@ fn cut(of: &str, silenced: &[Name], more: &[&str]) {
     let (a, b) = site.start_both();
     let clients = Clients::start(&a, &b);
     sleep(SOME_TIME);
-    silenced.iter().for_each(|name| site.network().cut_from(*name));
+    silenced.iter().for_each(|name| site.cut_from(*name));
     sleep(CUT);
     let roles = format!("{} and {}", role(&a), role(&b));
     site.network().heal();
@@ -72,7 +72,7 @@ fn cut_while_joining() {
     site.network().slow_down("40mbit");
     let b = site.start(Name::B);
     wait_until("the joiner gets something", || stores(&b) > 0);
-    Name::BOTH.iter().for_each(|name| site.network().cut_from(*name));
+    Name::BOTH.iter().for_each(|name| site.cut_from(*name));
     assert_eq!(role(&b), "JOINING");
     sleep(CUT);
     assert_eq!((role(&a), role(&b)), ("PRIMARY".to_owned(), "JOINING".to_owned()), "half of the data is no data");
@@ -90,7 +90,7 @@ fn cold_start_with_one_way_open() {
     for silenced in Name::BOTH {
         let of = format!("14 cold start while nothing that {} says arrives, safe", silenced.id());
         let Some(site) = Site::with_network(&of, &flags(&["--on-peer-loss=safe"])) else { return };
-        site.network().cut_from(silenced);
+        site.cut_from(silenced);
         let (a, b) = (site.start(Name::A), site.start(Name::B));
         let clients = Clients::start(&a, &b);
         sleep(CUT);
@@ -115,7 +115,7 @@ fn ten_flaps_a_second() {
     sleep(SOME_TIME);
     let (used, since) = ([a.processor_time(), b.processor_time()], Instant::now());
     for _ in 0..50 {
-        Name::BOTH.iter().for_each(|name| site.network().cut_from(*name));
+        Name::BOTH.iter().for_each(|name| site.cut_from(*name));
         sleep(Duration::from_millis(50));
         site.network().heal();
         sleep(Duration::from_millis(30));
@@ -140,7 +140,7 @@ fn a_peer_that_vanishes_without_a_packet() {
     sleep(SOME_TIME);
     // Before its cable is gone: not one packet tells of its end.
     a.freeze();
-    site.network().unplug(Name::A);
+    site.network().unplug(Name::A.id());
     let vanished = Instant::now();
     a.signal(Signal::KILL);
     drop(a);

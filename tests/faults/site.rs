@@ -17,7 +17,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Times at which a failover takes a second, so that a test need not take minutes.
 pub(crate) const QUICK: [&str; 3] = ["--heartbeat-interval=100ms", "--lease=500ms", "--grace=500ms"];
 /// Where tools are, for commands whose environment is empty.
-const TOOLS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const TOOLS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Which of the two. At the start `A` becomes primary, for its host id is the smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,20 +98,30 @@ impl Site {
     /// Each has a network namespace. Nothing if this cannot be had here, which is said.
     pub(crate) fn with_network(what: &str, flags: &[&str]) -> Option<Self> {
         let alone = alone();
-        let network = match Network::new() {
+        let network = match Network::new(&["a", "b"]) {
             Ok(network) => network,
             Err(why) => {
                 leave_out(what, &why);
                 return None;
             }
         };
-        let own = Name::BOTH.map(|name| format!("{}:8080", Network::address(name)));
+        let own = Name::BOTH.map(|name| format!("{}:8080", network.address(name.id())));
         let others = [own[1].clone(), own[0].clone()];
         Some(Self { flags: owned(flags), own, others, network: Some(network), proxies: None, _alone: alone })
     }
 
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("made with a network")
+    }
+
+    /// Nothing that this node sends arrives.
+    pub(crate) fn cut_from(&self, name: Name) {
+        self.network().cut(name.id(), name.other().id());
+    }
+
+    /// What this node sends on a connection that is up is answered by a reset.
+    pub(crate) fn reset_from(&self, name: Name) {
+        self.network().reset(name.id(), name.other().id());
     }
 
     /// What `name` says, and what it is answered, goes through this.
