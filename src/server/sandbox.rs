@@ -322,7 +322,6 @@ const RESOLVER_CALLS: &[i64] = &[
 
 /// What the files of the cluster map take, and the threads that write them.
 const MAP_CALLS: &[i64] = &[
-    libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fsync,
     libc::SYS_ftruncate,
@@ -373,7 +372,7 @@ mod tests {
             assert!(DEADLY_CALLS.iter().all(|call| !calls.contains_key(call)));
             assert_eq!(calls.contains_key(&libc::SYS_socket), peer || map);
             assert_eq!(calls.contains_key(&libc::SYS_clone3), resolver || map);
-            assert_eq!(calls.contains_key(&libc::SYS_fdatasync), map);
+            assert_eq!(calls.contains_key(&libc::SYS_fsync), map);
             assert_eq!(calls.get(&libc::SYS_kill).is_some_and(|rules| !rules.is_empty()), map);
             assert_eq!(
                 calls[&libc::SYS_mmap].is_empty(),
