@@ -148,19 +148,23 @@ impl Map {
                     return Outcome::Mismatch(key.clone(), is_there.map(str::to_owned));
                 }
             }
-            changed.insert(change.key(), change.value());
+            if command.is_batch {
+                changed.insert(change.key(), change.value());
+            }
         }
         for change in &command.changes {
-            self.put(index, change.key().into(), change.value().map(Into::into));
+            self.put(index, change.key(), change.value().map(Into::into));
         }
         Outcome::Done(index)
     }
 
-    fn put(&mut self, index: u64, key: Arc<str>, value: Option<Arc<str>>) {
-        let old = self.pairs.get(&key).cloned();
-        if old.is_none() && value.is_none() {
-            return;
-        }
+    fn put(&mut self, index: u64, key: &str, value: Option<Arc<str>>) {
+        // A key that is there is in memory once, however often it stands in the history.
+        let (key, old) = match self.pairs.get_key_value(key) {
+            Some((key, old)) => (Arc::clone(key), Some(Arc::clone(old))),
+            None if value.is_none() => return,
+            None => (key.into(), None),
+        };
         if let Some(painter) = &mut self.painter {
             painter.note_change(&key, old.as_ref());
         }

@@ -92,13 +92,16 @@ pub(super) struct Tail {
     /// The index before the first entry.
     start: u64,
     entries: VecDeque<Entry>,
+    /// The indices of those of them that are configurations: among thousands of others they are asked for with every message.
+    configs: VecDeque<u64>,
     cost_bytes: usize,
 }
 
 impl Tail {
     pub(super) fn new(start: u64, entries: Vec<Entry>) -> Self {
-        let cost_bytes = entries.iter().map(Entry::cost_bytes).sum();
-        Self { start, entries: entries.into(), cost_bytes }
+        let mut tail = Self { start, entries: VecDeque::with_capacity(entries.len()), ..Self::default() };
+        entries.into_iter().for_each(|entry| tail.push(entry));
+        tail
     }
 
     /// The index of the last entry.
@@ -132,15 +135,19 @@ impl Tail {
 
     pub(super) fn push(&mut self, entry: Entry) {
         self.cost_bytes += entry.cost_bytes();
+        if let Entry::Config(_) = entry {
+            self.configs.push_back(self.last() + 1);
+        }
         self.entries.push_back(entry);
     }
 
     /// Drops the entries behind `last`.
     pub(super) fn truncate(&mut self, last: u64) {
         while self.last() > last {
-            let Some(entry) = self.entries.pop_back() else { return };
+            let Some(entry) = self.entries.pop_back() else { break };
             self.cost_bytes -= entry.cost_bytes();
         }
+        while self.configs.pop_back_if(|index| *index > last).is_some() {}
     }
 
     /// Drops the entries up to `start`, or all of them, if they do not reach that far.
@@ -154,14 +161,21 @@ impl Tail {
                 None => self.start = start,
             }
         }
+        while self.configs.pop_front_if(|index| *index <= start).is_some() {}
     }
 
-    /// The last configuration, with its index.
-    pub(super) fn last_config(&self) -> Option<(u64, &Arc<Membership>)> {
-        (self.start + 1..=self.last()).rev().find_map(|index| match self.get(index)? {
+    /// The last configuration up to an index, with its own.
+    pub(super) fn config_at(&self, index: u64) -> Option<(u64, &Arc<Membership>)> {
+        let index = *self.configs.iter().rev().find(|config| **config <= index)?;
+        match self.get(index)? {
             Entry::Config(membership) => Some((index, membership)),
             Entry::Term(_) | Entry::Command(_) => None,
-        })
+        }
+    }
+
+    /// The index of the first configuration behind one.
+    pub(super) fn config_behind(&self, index: u64) -> Option<u64> {
+        self.configs.iter().copied().find(|config| *config > index)
     }
 }
 
@@ -198,5 +212,28 @@ mod tests {
         assert_eq!((tail.last(), tail.cost_bytes()), (20, 0));
         tail.push(command("d"));
         assert_eq!(tail.get(21), Some(&command("d")));
+    }
+
+    #[test]
+    fn the_tail_knows_where_its_configurations_are() {
+        let command = || Entry::Command(b"a"[..].into());
+        let config = || Entry::Config(Arc::default());
+        let mut tail = Tail::new(10, vec![command(), config(), command(), config(), command(), config()]);
+        let at = |tail: &Tail, index| tail.config_at(index).map(|(index, _)| index);
+        assert_eq!(
+            [10, 11, 12, 13, 14, 99].map(|index| at(&tail, index)),
+            [None, None, Some(12), Some(12), Some(14), Some(16)]
+        );
+        assert_eq!([0, 12, 14, 16].map(|index| tail.config_behind(index)), [Some(12), Some(14), Some(16), None]);
+        tail.truncate(15);
+        tail.drop_to(12);
+        assert_eq!([12, 13, 14, 99].map(|index| at(&tail, index)), [None, None, Some(14), Some(14)]);
+        tail.push(config());
+        assert_eq!((at(&tail, 99), tail.config_behind(14)), (Some(16), Some(16)));
+        tail.drop_to(20);
+        assert_eq!((at(&tail, 99), tail.config_behind(0)), (None, None));
+        tail.push(config());
+        tail.truncate(20);
+        assert_eq!(at(&tail, 99), None);
     }
 }

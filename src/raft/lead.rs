@@ -80,6 +80,8 @@ struct Transfer {
 #[derive(Debug)]
 pub(super) struct Lead {
     pub(super) term: Term,
+    /// The membership whose other nodes the books are of.
+    followed: Option<Arc<Membership>>,
     peers: BTreeMap<NodeId, Progress>,
     /// The newest round that has begun, and the newest that a majority has answered.
     round: u64,
@@ -93,8 +95,8 @@ pub(super) struct Lead {
 
 impl Lead {
     pub(super) fn new(term: Term, now: Instant) -> Self {
-        let (peers, reads) = (BTreeMap::new(), VecDeque::new());
-        Self { term, peers, round: 0, confirmed: 0, reads, transfer: None, tick_due: now, commit_due: None }
+        let (followed, peers, reads) = (None, BTreeMap::new(), VecDeque::new());
+        Self { term, followed, peers, round: 0, confirmed: 0, reads, transfer: None, tick_due: now, commit_due: None }
     }
 
     /// The reads that can no longer be answered.
@@ -103,7 +105,11 @@ impl Lead {
     }
 
     /// Has somebody in the books who has become a follower, and nobody else.
-    pub(super) fn follow_membership(&mut self, now: Instant, own_id: NodeId, last: u64, membership: &Membership) {
+    pub(super) fn follow_membership(&mut self, now: Instant, own_id: NodeId, last: u64, membership: &Arc<Membership>) {
+        if self.followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, membership)) {
+            return;
+        }
+        self.followed = Some(Arc::clone(membership));
         self.peers.retain(|id, _| membership.config.contains(*id));
         for id in membership.config.unique_nodes().filter(|id| *id != own_id) {
             self.peers.entry(id).or_insert_with(|| Progress {
@@ -406,7 +412,6 @@ impl Node {
         if planted::is(Bug::ConfigBeforeSync) {
             return last;
         }
-        let config = (durable + 1..=last).find(|index| matches!(self.tail.get(*index), Some(Entry::Config(_))));
-        config.map_or(last, |index| index - 1)
+        self.tail.config_behind(durable).map_or(last, |index| index - 1)
     }
 }

@@ -466,17 +466,18 @@ impl Replica {
                 out.notice(Notice::MembershipChanged { voters, learners });
             }
             Entry::Command(bytes) => {
+                if let Some(proposed) = proposed.as_ref().filter(|proposed| proposed.term == position.term) {
+                    // It need not be read from its bytes again.
+                    let outcome = self.map.apply(index, &proposed.command);
+                    return out.reply(proposed.asker, Answer::of_write(&proposed.command, &outcome));
+                }
                 let Ok(mut command) = Command::read(bytes) else {
                     return self.break_down("a committed write cannot be read; run the same bbd on all nodes", out);
                 };
                 if planted::is(Bug::AnswersOfLeaderOnly) && proposed.is_none() {
                     command.idempotency_key = None;
                 }
-                let outcome = self.map.apply(index, &command);
-                if let Some(proposed) = proposed.as_ref().filter(|proposed| proposed.term == position.term) {
-                    let answer = Answer::of_write(&proposed.command, &outcome);
-                    return out.reply(proposed.asker, answer);
-                }
+                self.map.apply(index, &command);
             }
         }
         // Something else stands where it was proposed: it never will be done.

@@ -76,7 +76,7 @@ impl Node {
 
     /// The newest membership in the log, after the log has changed.
     pub(super) fn find_membership(&mut self) {
-        match self.tail.last_config() {
+        match self.tail.config_at(self.tail.last()) {
             Some((index, membership)) => {
                 self.membership_index = index;
                 self.membership = Arc::clone(membership);

@@ -454,11 +454,7 @@ impl Node {
     #[must_use]
     pub fn position_and_membership(&self, index: u64) -> Option<(LogPosition, Arc<Membership>)> {
         let (position, config) = self.core.log().get_position_and_config(LogIndex::new(index))?;
-        let in_tail = (self.start().index.get() + 1..=index).rev().find_map(|index| match self.tail.get(index)? {
-            Entry::Config(membership) => Some(membership),
-            Entry::Term(_) | Entry::Command(_) => None,
-        });
-        let membership = in_tail.unwrap_or(&self.start_membership);
+        let membership = self.tail.config_at(index).map_or(&self.start_membership, |(_, membership)| membership);
         debug_assert_eq!(&membership.config, config);
         Some((position, Arc::clone(membership)))
     }

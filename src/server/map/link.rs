@@ -16,6 +16,7 @@ use mio::{Interest, Registry, Token, Waker};
 use super::Key;
 use crate::peer::End;
 use crate::peer::dialled::{Dialled, Stage, Waiting};
+use crate::peer::limits::BUFFER_KEPT_BYTES;
 use crate::peer::link::Dialler;
 use crate::peer::message::Path;
 use crate::raft::member::Uuid;
@@ -98,7 +99,10 @@ impl Link {
         if !self.is_up() {
             return;
         }
-        let mut bytes = Vec::new();
+        // In the memory of the one that was sealed last, if that is not too much to keep.
+        let mut bytes = std::mem::take(&mut self.queue.taken);
+        bytes.clear();
+        bytes.shrink_to(BUFFER_KEPT_BYTES);
         message.write(&mut bytes);
         self.queue.bytes += bytes.len();
         self.queue.messages.push_back((message.path(), bytes));
