@@ -1,5 +1,6 @@
 //! Owns the commands about the nodes of the cluster map: who belongs to it, who votes, who leads, and backups.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,8 +12,8 @@ use super::commands::{DATA_DIR, JSON};
 use super::exit::{Exit, Failure};
 use super::invocation::Invocation;
 use super::map::{self, Node, find, strange};
-use super::operate::show_members;
-use super::{Outcome, print_line};
+use super::operate::{COLUMN, lines_of};
+use super::{Outcome, print, print_line};
 use crate::config::values;
 use crate::json::{self, Object, Value, write_string};
 use crate::kv::image;
@@ -35,13 +36,43 @@ pub(super) fn init(invocation: &Invocation) -> Outcome {
 /// `bbd cluster status`
 pub(super) fn status(invocation: &Invocation) -> Outcome {
     let reply = Node::connect(invocation)?.get("/metrics")?;
-    map::object(&reply)?;
+    let metrics = map::object(&reply)?;
     if invocation.has(&JSON) {
         return print_line(reply.body.trim_ascii_end());
     }
     let text = String::from_utf8_lossy(&reply.body);
     let inside = text.trim().strip_prefix("{\"Ok\":").and_then(|text| text.strip_suffix('}'));
-    show_members(inside.ok_or_else(strange)?)
+    let lines = inside.and_then(|inside| lines_of(inside, &["membership_config", "replication"]));
+    let (lines, members) = lines.zip(member_lines(metrics)).ok_or_else(strange)?;
+    print((lines + &members).as_bytes())
+}
+
+/// The members, one a line: where each is, its id, whether it votes, and, as far as the asked node knows, whether it leads or how far it follows.
+fn member_lines(metrics: Object<'_>) -> Option<String> {
+    let Cluster { leader, configs, members } = Cluster::read(metrics)?;
+    let replication = find(metrics, "replication").and_then(map::as_object);
+    let votes_in = |config: Option<&Vec<String>>, id: &String| config.is_some_and(|voters| voters.contains(id));
+    let mut lines = String::new();
+    for (id, addr) in &members {
+        let vote = match (votes_in(configs.first(), id), votes_in(configs.last(), id)) {
+            (true, true) => "votes",
+            (true, false) => "votes until the change under way is done",
+            (false, true) => "votes once the change under way is done",
+            (false, false) => "learns",
+        };
+        let follows = replication.and_then(|replication| {
+            let follower = find(replication, id).and_then(map::as_object)?;
+            let number = |name| {
+                let Value::Integer(number) = find(follower, name)? else { return None };
+                Some(number)
+            };
+            Some(format!(", has entry {}, heard {} ms ago", number("matched")?, number("heard_ms")?))
+        });
+        let leads = if leader.as_ref() == Some(id) { ", leads" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "{:<COLUMN$}{addr} {id} {vote}{leads}{}", "member", follows.unwrap_or_default());
+    }
+    Some(lines)
 }
 
 /// `bbd cluster add`
@@ -59,7 +90,7 @@ pub(super) fn add(invocation: &Invocation) -> Outcome {
 /// `bbd cluster promote`
 pub(super) fn promote(invocation: &Invocation) -> Outcome {
     let cluster = Cluster::ask(invocation)?;
-    let mut voters = cluster.voters.clone();
+    let mut voters = cluster.voters().to_vec();
     for name in &invocation.positionals {
         let id = cluster.find(&name.to_string_lossy())?;
         if !voters.contains(&id) {
@@ -74,17 +105,17 @@ pub(super) fn remove(invocation: &Invocation) -> Outcome {
     let cluster = Cluster::ask(invocation)?;
     let names = invocation.positionals.iter();
     let gone: Vec<String> = names.map(|name| cluster.find(&name.to_string_lossy())).collect::<Result<_, _>>()?;
-    let voters: Vec<String> = cluster.voters.iter().filter(|voter| !gone.contains(voter)).cloned().collect();
+    let voters: Vec<String> = cluster.voters().iter().filter(|voter| !gone.contains(voter)).cloned().collect();
     if voters.is_empty() {
         return Err(Failure::usage("nobody would be left; stop the last nodes instead, and remove their --data-dir"));
     }
     // First those without a vote: the leader may be among the others.
-    for learner in gone.iter().filter(|id| !cluster.voters.contains(id)) {
+    for learner in gone.iter().filter(|id| !cluster.voters().contains(id)) {
         let mut body = Vec::new();
         write_string(&mut body, learner);
         change(invocation, "/remove-learner", &body)?;
     }
-    if voters.len() < cluster.voters.len() { vote(invocation, &voters) } else { Ok(Exit::Done) }
+    if voters.len() < cluster.voters().len() { vote(invocation, &voters) } else { Ok(Exit::Done) }
 }
 
 /// `bbd cluster transfer`
@@ -177,8 +208,8 @@ fn change(invocation: &Invocation, path: &str, body: &[u8]) -> Outcome {
 struct Cluster {
     /// The id of the leader, if there is one.
     leader: Option<String>,
-    /// The ids of those that vote.
-    voters: Vec<String>,
+    /// The ids of those that vote; while one membership gives way to another, of both.
+    configs: Vec<Vec<String>>,
     /// The id and the address of each.
     members: Vec<(String, String)>,
 }
@@ -206,16 +237,23 @@ impl Cluster {
         let inside = |object, name| find(object, name).and_then(map::as_object);
         let membership = inside(inside(metrics, "membership_config")?, "membership")?;
         let Value::Array(configs) = find(membership, "configs")? else { return None };
-        // While one membership gives way to another, the last is the one to come.
-        let Value::Array(voters) = configs.items().last()? else { return None };
-        let voters = voters.items().filter_map(string).collect();
+        let configs = configs.items().map(|voters| {
+            let Value::Array(voters) = voters else { return None };
+            Some(voters.items().filter_map(string).collect())
+        });
+        let configs = configs.collect::<Option<_>>()?;
         let nodes = inside(membership, "nodes")?.members().into_iter();
         let members = nodes.map(|(id, node)| {
             let addr = find(map::as_object(node)?, "addr").and_then(string)?;
             Some((id.into_owned(), addr))
         });
         let leader = find(metrics, "current_leader").and_then(string);
-        Some(Self { leader, voters, members: members.collect::<Option<_>>()? })
+        Some(Self { leader, configs, members: members.collect::<Option<_>>()? })
+    }
+
+    /// The ids of those that vote, or will when the change under way is done.
+    fn voters(&self) -> &[String] {
+        self.configs.last().map_or(&[], Vec::as_slice)
     }
 
     /// The id of the member that is meant by its id or its address.

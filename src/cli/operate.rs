@@ -12,8 +12,8 @@ use crate::store_id::MASTER_KEY_BYTES;
 use crate::time::civil_from_days;
 use zeroize::Zeroizing;
 
-/// How wide the left column of `bbd status` is.
-const COLUMN: usize = 24;
+/// How wide the left column of `bbd status` and `bbd cluster status` is.
+pub(super) const COLUMN: usize = 24;
 
 /// `bbd status`
 pub(super) fn status(invocation: &Invocation) -> Outcome {
@@ -21,18 +21,19 @@ pub(super) fn status(invocation: &Invocation) -> Outcome {
     if invocation.has(&JSON) {
         return print_line(reply.body.trim_ascii_end());
     }
-    show_members(&String::from_utf8_lossy(&reply.body))
+    let lines = lines_of(&String::from_utf8_lossy(&reply.body), &[]);
+    let lines = lines.ok_or_else(|| Failure::new(Exit::Other, "the daemon's answer is no JSON object"))?;
+    print(lines.as_bytes())
 }
 
-/// Prints the members of a JSON object, one a line.
-pub(super) fn show_members(text: &str) -> Outcome {
-    let members = members(text).ok_or_else(|| Failure::new(Exit::Other, "the daemon's answer is no JSON object"))?;
+/// The members of a JSON object, one a line, but for some; `None` if it is none.
+pub(super) fn lines_of(text: &str, left_out: &[&str]) -> Option<String> {
     let mut lines = String::new();
-    for (key, value) in members {
+    for (key, value) in members(text)?.into_iter().filter(|(key, _)| !left_out.contains(key)) {
         // Writing to a String cannot fail.
         let _ = writeln!(lines, "{}", format!("{key:<COLUMN$}{}", plain(value)).trim_end());
     }
-    print(lines.as_bytes())
+    Some(lines)
 }
 
 /// A value for people: of an object, its members one behind the other, each key with its value; else as it stands.

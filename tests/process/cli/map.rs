@@ -135,6 +135,7 @@ fn a_cluster_is_made_changed_and_backed_up() {
 
     let status = run(&first, &["cluster", "status"]).line();
     assert!(status.lines().any(|line| line.split_whitespace().eq(["state", "Leader"])), "{status}");
+    assert!(status.ends_with(" votes, leads") && !status.contains('{'), "{status}");
     let status = run(&first, &["cluster", "status", "--json"]).line();
     assert!(status.starts_with("{\"Ok\":{") && status.contains("\"state\":\"Leader\""), "{status}");
 
@@ -145,6 +146,9 @@ fn a_cluster_is_made_changed_and_backed_up() {
     run(&first, &["cluster", "remove", &id]).done();
     run(&first, &["cluster", "remove", &id]).fails(1, "is no member");
     assert_eq!(run(&first, &["cluster", "add", &addr_of(&second)]).line(), id);
+    let status = run(&first, &["cluster", "status"]).line();
+    let learner = format!("{:<24}{} {id} learns, has entry ", "member", addr_of(&second));
+    assert!(status.lines().any(|line| line.starts_with(&learner) && line.ends_with(" ms ago")), "{status}");
     run(&first, &["cluster", "promote", "nobody"]).fails(1, &format!("{id} at {}", addr_of(&second)));
     run(&first, &["cluster", "transfer", "nobody"]).fails(1, "is no member");
     run(&second, &["cluster", "promote", &addr_of(&second)]).done();
