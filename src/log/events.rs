@@ -70,6 +70,8 @@ pub enum LogEvent {
     MapOtherCluster,
     MapDiskIsLow,
     MapDiskHasRoom,
+    MapSnapshotWaits,
+    MapSnapshotGoesOn,
     MapLinkUp,
     MapLinkDown,
     MapLinkFailed,
@@ -103,7 +105,7 @@ const fn row(
 
 /// The table, in the order of [`LogEvent`].
 #[rustfmt::skip]
-pub static EVENTS: [EventRow; 68] = [
+pub static EVENTS: [EventRow; 70] = [
     row(LogEvent::Started, Level::Info, "started", &["version", "host_id", "site", "uds", "role", "pid", "seccomp", "landlock"],
         "The daemon serves from here on."),
     row(LogEvent::Configuration, Level::Warn, "configuration", &["warning"],
@@ -230,6 +232,10 @@ pub static EVENTS: [EventRow; 68] = [
         "The disk is nearly full, and no writes are taken."),
     row(LogEvent::MapDiskHasRoom, Level::Info, "map_disk_has_room", &[],
         "The disk has room again."),
+    row(LogEvent::MapSnapshotWaits, Level::Warn, "map_snapshot_waits", &["help"],
+        "A snapshot is not written before the disk has more room."),
+    row(LogEvent::MapSnapshotGoesOn, Level::Info, "map_snapshot_goes_on", &[],
+        "The disk has room for the snapshot that waited."),
     row(LogEvent::MapLinkUp, Level::Info, "map_link_up", &["address"],
         "The link to another node of the cluster is up."),
     row(LogEvent::MapLinkDown, Level::Warn, "map_link_down", &["address"],

@@ -291,3 +291,44 @@ fn a_disk_that_fills_up_takes_reads_and_no_writes_until_there_is_room() {
         (2, 2)
     );
 }
+
+#[test]
+fn a_snapshot_waits_for_room_and_says_so() {
+    let Some(disk) = SmallDisk::new("180m") else {
+        println!("left out: no disk of its own can be mounted here");
+        return;
+    };
+    let dir = TempDir::new();
+    let port = free_port();
+    let mut command = command(&dir, port);
+    command.arg("--data-dir").arg(disk.0.path().join("data"));
+    let node = Node::run(command, port);
+    node.insist("/write", &set("k", "v"));
+    let mut ballast = fs::File::create(disk.0.path().join("ballast")).unwrap();
+    (0..135).try_for_each(|_| ballast.write_all(&vec![1; 1 << 20])).unwrap();
+    let log = || fs::read_to_string(dir.path().join(format!("log-{port}"))).unwrap();
+    let waiting = || {
+        let page = node.ask("/metrics?format=prometheus", "").1;
+        page.lines().find_map(|line| line.strip_prefix("bbd_map_snapshots_waiting ")).map(str::to_owned)
+    };
+    assert_eq!(waiting().as_deref(), Some("0"));
+    // Deletions are let through, and make the log so long that it is time for a snapshot.
+    let delete = format!(r#"{{"Delete":{{"key":"{}"}}}}"#, "x".repeat(512));
+    let batch = format!(r#"{{"Batch":[{}]}}"#, vec![delete; 500].join(","));
+    for _ in 0..70 {
+        assert_eq!(node.ask("/write", &batch).0, 200);
+    }
+    let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not {what}: {}", log());
+            sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("waiting", &|| waiting().as_deref() == Some("1"));
+    assert!(log().contains(" warn map_snapshot_waits ") && !log().contains("map_snapshot_saved"), "{}", log());
+    ballast.set_len(0).unwrap();
+    wait_for("saved", &|| log().contains(" info map_snapshot_saved "));
+    assert!(log().contains(" info map_snapshot_goes_on"), "{}", log());
+    assert_eq!(waiting().as_deref(), Some("0"));
+}

@@ -90,6 +90,8 @@ pub enum Input {
     ImageSaved(LogPosition),
     /// There is little room on the disk, or enough again.
     DiskIsLow(bool),
+    /// A snapshot waits for room on the disk, or does not any more.
+    ImageWaits(bool),
     /// Time has passed.
     Time,
     /// All that came together has been said.
@@ -143,6 +145,9 @@ pub enum Notice {
     },
     DiskIsLow,
     DiskHasRoom,
+    /// A snapshot is not written before there is more room on the disk.
+    SnapshotWaits,
+    SnapshotGoesOn,
     /// This node must stop.
     Broken(&'static str),
 }
@@ -411,6 +416,7 @@ impl Replica {
                     out.notice(if is_low { Notice::DiskIsLow } else { Notice::DiskHasRoom });
                 }
             }
+            Input::ImageWaits(waits) => self.on_image_waits(waits, out),
             Input::Time => {
                 self.raft.on_time(now, out);
                 self.sweep(now, out);

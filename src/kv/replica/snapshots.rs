@@ -37,6 +37,8 @@ pub(super) struct Snapshots {
     is_for_disk: bool,
     /// One is on its way to the disk.
     saving: Option<LogPosition>,
+    /// So many wait for room on it: one of its own, and one of the leader's.
+    pub(super) waiting: u64,
     /// The newest one on the disk.
     pub(super) saved: Option<LogPosition>,
     /// Followers that need one.
@@ -155,6 +157,17 @@ impl Replica {
                 out.notice(Notice::BadSnapshot { from: self.raft.leader() });
                 self.raft.reject_snapshot();
             }
+        }
+    }
+
+    pub(super) fn on_image_waits(&mut self, waits: bool, out: &mut Outbox) {
+        let waiting = &mut self.snapshots.waiting;
+        let before = *waiting;
+        *waiting = if waits { before + 1 } else { before.saturating_sub(1) };
+        match (before, *waiting) {
+            (0, 1) => out.notice(Notice::SnapshotWaits),
+            (1, 0) => out.notice(Notice::SnapshotGoesOn),
+            _ => {}
         }
     }
 

@@ -40,7 +40,7 @@ const fn counter(name: &'static str, help: &'static str, value: fn(&Replica, Ins
 
 /// Every metric of the cluster map, in the order of the page.
 #[rustfmt::skip]
-pub const METRICS: [MetricRow; 20] = [
+pub const METRICS: [MetricRow; 21] = [
     gauge("bbd_map_is_leader", "1 if this node leads.", |node, _| u64::from(node.raft.is_leader())),
     gauge("bbd_map_has_leader", "1 if this node knows a leader.", |node, _| u64::from(node.raft.leader().is_some())),
     gauge("bbd_map_in_cluster", "1 if this node belongs to a cluster.", |node, _| u64::from(node.raft.cluster().is_some())),
@@ -53,6 +53,8 @@ pub const METRICS: [MetricRow; 20] = [
     counter("bbd_map_applied_index", "The last applied entry.", |node, _| node.applied.index.get()),
     counter("bbd_map_snapshot_index", "The last entry in the snapshot on disk; 0 without one.",
         |node, _| node.snapshots.saved.map_or(0, |saved| saved.index.get())),
+    gauge("bbd_map_snapshots_waiting", "Snapshots that are not written before there is more room on the disk.",
+        |node, _| node.snapshots.waiting),
     gauge("bbd_map_log_bytes", "Bytes of the log behind the snapshot, about.", |node, _| node.raft.log_bytes() as u64),
     gauge("bbd_map_keys", "Keys.", |node, _| node.map.len() as u64),
     gauge("bbd_map_bytes", "Bytes of keys and values, about.", |node, _| node.map.bytes()),

@@ -373,6 +373,7 @@ impl Map {
                 Done::Saved(batch) => self.tell(now, Input::Saved(batch)),
                 Done::ImageSaved(last) => self.tell(now, Input::ImageSaved(last)),
                 Done::DiskIsLow(is_low) => self.tell(now, Input::DiskIsLow(is_low)),
+                Done::ImageWaits(waits) => self.tell(now, Input::ImageWaits(waits)),
                 Done::Failed(what) => self.failed = Some(MapError::Disk(what)),
             }
         }

@@ -70,6 +70,12 @@ impl Map {
                 &[("help", Value::Text("no writes are taken until there is room"))],
             ),
             Notice::DiskHasRoom => log.event(now, LogEvent::MapDiskHasRoom, &[]),
+            Notice::SnapshotWaits => log.event(
+                now,
+                LogEvent::MapSnapshotWaits,
+                &[("help", Value::Text("free some of the disk; the log grows until then"))],
+            ),
+            Notice::SnapshotGoesOn => log.event(now, LogEvent::MapSnapshotGoesOn, &[]),
             Notice::Broken(what) => self.failed = Some(MapError::Broken(what)),
         }
     }

@@ -167,6 +167,8 @@ pub(super) enum Done {
     ImageSaved(LogPosition),
     /// There is little room, or enough again.
     DiskIsLow(bool),
+    /// A snapshot waits for room, or does not any more.
+    ImageWaits(bool),
     /// The disk failed: nothing that this process holds may be relied on.
     Failed(String),
 }
@@ -273,8 +275,13 @@ impl Writer {
         let (folder, teller, last) = (self.folder.clone(), self.teller.clone(), image.last);
         let save = move || {
             // One that would take the last room waits for more. The log grows meanwhile, until no writes are taken.
-            while room_bytes(&folder) < image.bytes.len() as u64 + ROOM_MIN_BYTES / 2 {
-                thread::sleep(ROOM_INTERVAL);
+            let has_room = || room_bytes(&folder) >= image.bytes.len() as u64 + ROOM_MIN_BYTES / 2;
+            if !has_room() {
+                teller.tell(Done::ImageWaits(true));
+                while !has_room() {
+                    thread::sleep(ROOM_INTERVAL);
+                }
+                teller.tell(Done::ImageWaits(false));
             }
             match write_snapshot(&folder, &image) {
                 Ok(()) => teller.tell(Done::ImageSaved(last)),

@@ -51,7 +51,7 @@ impl World {
         let mut inbox = std::mem::take(&mut node.inbox);
         let Some(replica) = &mut node.replica else { return };
         inbox.sort_by_key(|input| match input {
-            Input::Saved(_) | Input::ImageSaved(_) | Input::DiskIsLow(_) => 0,
+            Input::Saved(_) | Input::ImageSaved(_) | Input::DiskIsLow(_) | Input::ImageWaits(_) => 0,
             Input::LinkUp(_) | Input::LinkDown(_) | Input::Message { .. } => 1,
             Input::Question { .. } | Input::Gone { .. } => 2,
             Input::Time | Input::EndOfTurn => 3,
@@ -209,7 +209,9 @@ impl World {
                 | Notice::Initialised { .. }
                 | Notice::LeaderChanged { .. }
                 | Notice::DiskIsLow
-                | Notice::DiskHasRoom => {}
+                | Notice::DiskHasRoom
+                | Notice::SnapshotWaits
+                | Notice::SnapshotGoesOn => {}
             }
         }
     }
