@@ -1,6 +1,7 @@
 //! The keys and values, what a write does to them, the answers to writes that may be repeated, and the history for watches. The same
 //! commands in the same order make the same map on every node; nothing here knows what time it is.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -159,11 +160,22 @@ impl Map {
     }
 
     fn put(&mut self, index: u64, key: &str, value: Option<Arc<str>>) {
-        // A key that is there is in memory once, however often it stands in the history.
-        let (key, old) = match self.pairs.get_key_value(key) {
-            Some((key, old)) => (Arc::clone(key), Some(Arc::clone(old))),
-            None if value.is_none() => return,
-            None => (key.into(), None),
+        let (key, old) = match self.pairs.entry(key.into()) {
+            Entry::Occupied(mut pair) => {
+                // A key that is there is in memory once, however often it stands in the history.
+                let key = Arc::clone(pair.key());
+                let old = match &value {
+                    Some(value) => pair.insert(Arc::clone(value)),
+                    None => pair.remove(),
+                };
+                (key, Some(old))
+            }
+            Entry::Vacant(pair) => {
+                let Some(value) = &value else { return };
+                let key = Arc::clone(pair.key());
+                pair.insert(Arc::clone(value));
+                (key, None)
+            }
         };
         if let Some(painter) = &mut self.painter {
             painter.note_change(&key, old.as_ref());
@@ -171,10 +183,6 @@ impl Map {
         let cost = |value: &Arc<str>| (key.len() + value.len() + BESIDE_KEY_BYTES) as u64;
         self.bytes += value.as_ref().map_or(0, cost);
         self.bytes -= old.as_ref().map_or(0, cost);
-        match &value {
-            Some(value) => self.pairs.insert(Arc::clone(&key), Arc::clone(value)),
-            None => self.pairs.remove(&key),
-        };
         let event = Event { index, key, value };
         self.history_bytes += event.cost_bytes();
         self.history.push_back(event);
