@@ -3,7 +3,7 @@
 use super::asks::{Act, Ask, Asker, CUSTOMERS, State, VALUE_HEAD_BYTES, body_of, name_of, read_body};
 use super::coverage::Met;
 use super::host::{Arrival, Body, Heard};
-use super::ledger::{Deed, Done, Look, Op, Place, Wrong};
+use super::ledger::{Deed, Done, Look, Op, Place, Told, Wrong};
 use super::net::{MS, US};
 use super::profile::TEN_YEARS_MS;
 use super::world::{Event, World};
@@ -309,8 +309,8 @@ impl World {
         if ask.done_in.is_some() {
             return Err(format!("answered-once: {ask:?} is carried out again"));
         }
-        ask.done_in = Some(done);
         done.durable = ask.is_change() && (ask.durable || self.profile.replicate_all);
+        ask.done_in = Some(done);
         if let Some(op) = ask.op {
             let op = &mut self.ledger.ops[op];
             if done.durable || op.attempts > 1 {
@@ -416,9 +416,9 @@ impl World {
     /// What the history of a store has to explain.
     fn remember(&mut self, ask: &Ask, heard: &Heard) {
         let (Some(place), Role::Primary) = (ask.place, heard.by) else { return };
-        if let (Some(op), Ok(body)) = (ask.op, &heard.result) {
+        if let (Some(op), Some(done), Ok(body)) = (ask.op, ask.done_in, &heard.result) {
             let count = if let Body::Counter(count) = body { Some(*count) } else { None };
-            self.ledger.ops[op].answered = Some((self.now, count));
+            self.ledger.ops[op].answered = Some(Told { at: self.now, count, done });
             return;
         }
         let looks = matches!(ask.act, Act::Read { .. } | Act::Begin { .. });

@@ -4,7 +4,7 @@
 //! `loss-is-suffix`; a primary that another has already taken over from may look back, without a lease, and its looks do not count.
 //! Neither do a secondary's, which `prefix` checks.
 
-use super::ledger::{Deed, Fate, Ledger, Place, Wrong};
+use super::ledger::{Deed, Done, Fate, Ledger, Place, Wrong};
 use crate::linear::{self, Operation, Verdict, judge};
 use std::collections::BTreeMap;
 
@@ -82,17 +82,22 @@ impl Ledger {
         let mut histories: BTreeMap<Place, Vec<Operation<Asked>>> = BTreeMap::new();
         for op in self.ops.iter().filter(|op| JUDGED.contains(&op.place.1)) {
             let fate = Self::fate_of(&path, op);
-            let told = op.answered.filter(|_| fate == Fate::Certain);
+            let counts = |done: &Done| Self::fate(&path, done) == Fate::Certain;
+            // What a primary said whose deed is lost says nothing of the deed that counts, which another may have done before: only
+            // that this one was done by then.
+            let told = op.answered.filter(|told| counts(&told.done));
+            let done_at = op.done.iter().filter(|done| counts(done)).map(|done| done.at).min();
+            let answered = told.map(|told| told.at).or(done_at);
             // A deletion that found nothing is a look.
-            let says_nothing = |done: &super::ledger::Done| done.before == done.after && !done.is_fresh;
+            let says_nothing = |done: &Done| done.before == done.after && !done.is_fresh;
             if fate == Fate::Lost || (op.deed == Deed::Write(None) && op.done.iter().any(says_nothing)) {
                 continue;
             }
             let deed = match op.deed {
                 Deed::Write(value) => Asked::Write(value),
-                Deed::Add(steps) => Asked::Add(steps as u64, told.and_then(|(_, told)| told)),
+                Deed::Add(steps) => Asked::Add(steps as u64, told.and_then(|told| told.count)),
             };
-            let operation = Operation { deed, asked: op.asked, answered: told.map(|(at, _)| at) };
+            let operation = Operation { deed, asked: op.asked, answered };
             histories.entry(op.place).or_default().push(operation);
         }
         for look in &self.looks {
@@ -103,5 +108,63 @@ impl Ledger {
             }
         }
         histories
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::{Deed, Done, Ledger, Look, Op, Place, Told};
+    use std::collections::BTreeMap;
+
+    const COUNTER: Place = (0, b'c', 0);
+
+    /// Two nodes that know nothing of each other have both begun, and the first will have the last word.
+    fn two_beginnings() -> Ledger {
+        let mut ledger = Ledger::default();
+        for owner in [10, 20] {
+            let branch = ledger.branch(1, owner, None, false, &[10, 20]).unwrap();
+            ledger.branches[branch].last = 9;
+        }
+        ledger
+    }
+
+    /// Done at this time by the first node or the second, as its change of this number.
+    fn done(branch: usize, number: u64, at: u64) -> Done {
+        Done { branch, before: number - 1, after: number, at, durable: false, is_fresh: true }
+    }
+
+    fn step(asked: u64, done: &[Done], told: Option<(u64, u64, Done)>) -> Op {
+        let told = told.map(|(at, count, done)| Told { at, count: Some(count), done });
+        Op { done: done.to_vec(), answered: told, ..Op::new(COUNTER, Deed::Add(1), asked) }
+    }
+
+    /// In the end the first node counts to this.
+    fn is_explained(ledger: &Ledger, count: i64) -> bool {
+        ledger.check_histories(0, 1000, &BTreeMap::from([(COUNTER, count)]), &BTreeMap::new()).is_ok()
+    }
+
+    #[test]
+    fn an_answer_counts_where_it_was_made() {
+        let (here, first, there) = (done(0, 2, 12), done(0, 1, 2), done(1, 1, 30));
+        let mut ledger = two_beginnings();
+        ledger.ops.push(step(1, &[first], Some((3, 1, first))));
+        // Done as the second step here, where the answer was lost; tried again, it was the first step there.
+        ledger.ops.push(step(11, &[here, there], Some((31, 1, there))));
+        assert!(is_explained(&ledger, 2));
+        // Had it been said here, it would be wrong.
+        ledger.ops[1] = step(11, &[here, there], Some((31, 1, here)));
+        assert!(!is_explained(&ledger, 2));
+    }
+
+    #[test]
+    fn what_was_done_is_done_from_then_on() {
+        let (here, there) = (done(0, 1, 12), done(1, 1, 30));
+        let mut ledger = two_beginnings();
+        ledger.ops.push(step(11, &[here, there], Some((31, 1, there))));
+        let look = |seen, asked| Look { place: COUNTER, seen, asked, answered: asked + 1, done: here };
+        ledger.looks = vec![look(None, 10), look(Some(1), 13)];
+        assert!(is_explained(&ledger, 1));
+        ledger.looks = vec![look(None, 13)];
+        assert!(!is_explained(&ledger, 1), "it was done at 12");
     }
 }

@@ -69,8 +69,17 @@ pub(crate) struct Op {
     pub(crate) attempts: u32,
     /// When it was asked for first.
     pub(crate) asked: u64,
-    /// When it was answered with success, and what a counter was said to be then.
-    pub(crate) answered: Option<(u64, Option<u64>)>,
+    pub(crate) answered: Option<Told>,
+}
+
+/// An answer of success that came to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) at: u64,
+    /// What a counter was said to be.
+    pub(crate) count: Option<u64>,
+    /// Where this answer was made: one that is tried again on the other node is done by both, and only one of them may count.
+    pub(crate) done: Done,
 }
 
 impl Op {
@@ -286,8 +295,8 @@ impl Ledger {
     ) {
         let before = number.saturating_sub(1);
         let done = Done { branch, before, after: number, at: 0, durable: false, is_fresh: true };
-        let begun =
-            |place, deed| Op { done: vec![done], attempts: 1, answered: Some((0, None)), ..Op::new(place, deed, 0) };
+        let told = Told { at: 0, count: None, done };
+        let begun = |place, deed| Op { done: vec![done], attempts: 1, answered: Some(told), ..Op::new(place, deed, 0) };
         self.ops.extend(counters.iter().map(|(&place, &value)| begun(place, Deed::Add(value))));
         self.ops.extend(registers.iter().map(|(&place, &value)| begun(place, Deed::Write(Some(value)))));
     }
