@@ -22,6 +22,7 @@ mod customers;
 mod follow;
 mod forward;
 mod gates;
+mod handover;
 mod image;
 mod interface;
 mod kept;
@@ -61,11 +62,12 @@ use crate::time::{Instant, Now};
 use crate::wheel::{Timers, Wheel};
 
 pub use self::forward::FORWARDS_MAX;
+pub use self::handover::HANDOVER_TIMEOUT_MS;
 pub use self::image::EntryImage;
 pub use self::interface::{Entropy, Event, Input, Limits, NodeConfig, NodeStatus, Outbox, PeerMisbehaved, Role};
 pub use self::kept::{ANSWER_KEPT_MS, ANSWER_OVERHEAD_BYTES};
 pub use self::named::READ_MANY_MAX_BYTES;
-pub use self::peering::{HANDOVER_TIMEOUT_MS, OnPeerLoss, PeerConfig, REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};
+pub use self::peering::{OnPeerLoss, PeerConfig, REFUSALS_PROVING_DEATH, REFUSALS_WITHIN_MS};
 pub use self::store::{NAME_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, cost_of_new_bytes};
 pub use self::timeouts::{EXPIRED_REMEMBERED_MS, PREFIX_DELETES_PER_TURN, TOMBSTONE_KEPT_MS};
 

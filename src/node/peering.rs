@@ -13,7 +13,8 @@
 //! - Whoever hears a newer epoch stops being primary before it does anything else.
 //! - Another incarnation of the peer means that the one before is gone, and its memory with it.
 //!
-//! `stream` sends changes, `follow` applies them, `forward` passes requests on; this file says when.
+//! `stream` sends changes, `follow` applies them, `forward` passes requests on, `handover` has the nodes change places by order; this file
+//! says when.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use std::time::Duration;
 use super::arena::OwnMap;
 use super::backlog::{Backlog, Batch};
 use super::follow::FollowedLock;
-use super::forward::{Forwards, Held};
+use super::forward::Forwards;
+use super::handover::Held;
 use super::pace::Pace;
 use super::request::{ConnectionId, RequestId};
 use super::response::{Answer, Refusal, Response};
@@ -32,8 +34,6 @@ use crate::planted::{self, Bug};
 use crate::time::{Instant, Now};
 use crate::wheel::Timers;
 
-/// A handover that the other node does not answer ends after this, one way or the other.
-pub const HANDOVER_TIMEOUT_MS: u64 = 1000;
 /// So many refused connections, within so many milliseconds, prove that nobody listens any more.
 pub const REFUSALS_PROVING_DEATH: u32 = 3;
 /// See [`REFUSALS_PROVING_DEATH`].
@@ -134,7 +134,7 @@ pub(super) struct Peering {
     pub(super) pace: Pace,
     pub(super) lease_until: Instant,
     /// The operator said to go on without a peer.
-    alone_by_order: bool,
+    pub(super) alone_by_order: bool,
     pub(super) next_heartbeat: Instant,
     pub(super) clock_samples: [Option<(Instant, i64)>; 2],
     /// The last change of the epochs before this one.
@@ -161,7 +161,7 @@ pub(super) struct Peering {
     pub(super) followed_locks: OwnMap<u32, FollowedLock>,
     /// This node was primary up to this change, and its own changes have not been counted as lost yet.
     pub(super) was_primary_up_to: Option<u64>,
-    promotion: Option<(RequestId, Instant)>,
+    pub(super) promotion: Option<(RequestId, Instant)>,
 
     // As joiner.
     pub(super) alone_at: Instant,
@@ -652,41 +652,6 @@ impl Node {
             Role::Joining | Role::Secondary => {}
         }
         self.expire_forwards(now, outbox);
-    }
-
-    /// The operator wants this node to be primary.
-    pub(super) fn on_promote(&mut self, now: Now, id: RequestId, force: bool, outbox: &mut dyn Outbox) {
-        let done = Response::new(Ok(Answer::Done), None);
-        let Some(peering) = self.peering.as_mut() else { return outbox.respond(id, done) };
-        match (peering.role, force) {
-            (Role::Primary, _) => {
-                if force {
-                    peering.alone_by_order = true;
-                }
-                outbox.respond(id, done);
-            }
-            (Role::Joining, false) => outbox.respond(id, Response::new(Err(Refusal::StoreUnavailable), None)),
-            (Role::Secondary, false) if peering.link_up && peering.promotion.is_none() => {
-                let until = now.monotonic + Duration::from_millis(HANDOVER_TIMEOUT_MS);
-                peering.promotion = Some((id, until));
-                outbox.send_peer(Message::Handover { epoch: self.epoch });
-            }
-            (Role::Secondary, false) if peering.link_up => {
-                outbox.respond(id, Response::new(Err(Refusal::LeaderChanged), None));
-            }
-            (Role::Secondary | Role::Joining, _) => {
-                self.become_primary(now, "the operator asked for it", outbox);
-                outbox.respond(id, done);
-            }
-        }
-    }
-
-    fn on_handover_refused(&mut self, epoch: u32, outbox: &mut dyn Outbox) {
-        if epoch == self.epoch
-            && let Some((request, _)) = self.peer().promotion.take()
-        {
-            outbox.respond(request, Response::new(Err(Refusal::LeaderChanged), None));
-        }
     }
 
     /// The last acknowledgement ended a wait for the peer: it is back.
