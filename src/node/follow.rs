@@ -51,6 +51,12 @@ impl Node {
         peering.applied = number;
         peering.promote_at = now.monotonic + peering.patience();
         peering.ack_due = true;
+        self.count_loss(base, outbox);
+    }
+
+    /// This node goes on with a history that has what its own had up to `base`: if it was primary, the rest of its changes is lost.
+    pub(super) fn count_loss(&mut self, base: u64, outbox: &mut dyn Outbox) {
+        let peering = self.peering.as_mut().expect("only with a peer");
         if let Some(was_up_to) = peering.was_primary_up_to.take() {
             let lost = was_up_to.saturating_sub(base);
             self.status.lost_changes_total += lost;
@@ -74,6 +80,7 @@ impl Node {
         peering.note_data_at_peer(epoch);
         peering.promote_at = now.monotonic + patience;
         peering.alone_at = now.monotonic + patience;
+        peering.handed_over = None;
         peering.heartbeat_sent_at_ns = peering.heartbeat_sent_at_ns.max(sent_at_ns);
         peering.ack_due = true;
     }

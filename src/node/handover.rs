@@ -41,18 +41,27 @@ impl Node {
                 outbox.respond(id, done);
             }
             (Role::Joining, false) => outbox.respond(id, Response::new(Err(Refusal::StoreUnavailable), None)),
-            (Role::Secondary, false) if peering.link_up && peering.promotion.is_none() => {
+            (Role::Secondary, false) if peering.promotion.is_none() => {
                 let until = now.monotonic + Duration::from_millis(HANDOVER_TIMEOUT_MS);
                 peering.promotion = Some((id, until));
-                outbox.send_peer(Message::Handover { epoch: self.epoch });
+                self.repeat_handover(outbox);
             }
-            (Role::Secondary, false) if peering.link_up => {
-                outbox.respond(id, Response::new(Err(Refusal::LeaderChanged), None));
-            }
-            (Role::Secondary | Role::Joining, _) => {
+            (Role::Secondary, false) => outbox.respond(id, Response::new(Err(Refusal::LeaderChanged), None)),
+            (Role::Secondary | Role::Joining, true) => {
                 self.become_primary(now, "the operator asked for it", outbox);
                 outbox.respond(id, done);
             }
+        }
+    }
+
+    /// Says what a handover has come to here, if there is one: again on every new connection, for with the one before it may have been lost.
+    pub(super) fn repeat_handover(&mut self, outbox: &mut dyn Outbox) {
+        let Some(peering) = self.peering.as_ref().filter(|peering| peering.link_up) else { return };
+        if peering.promotion.is_some() && peering.role == Role::Secondary {
+            outbox.send_peer(Message::Handover { epoch: self.epoch });
+        }
+        if let Some(epoch) = peering.handed_over {
+            outbox.send_peer(Message::HandoverDone { epoch, number: peering.applied });
         }
     }
 
@@ -84,6 +93,9 @@ impl Node {
     }
 
     pub(super) fn on_handover(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
+        if self.peering.as_ref().is_some_and(|peering| peering.handed_over == Some(epoch)) {
+            return self.repeat_handover(outbox);
+        }
         if epoch != self.epoch || !self.begin_handover(now) {
             return outbox.send_peer(Message::HandoverRefused { epoch });
         }
@@ -115,7 +127,8 @@ impl Node {
         self.follow_own_locks();
         self.enter_role(now, Role::Secondary, outbox);
         let peering = self.peering.as_mut().expect("only with a peer");
-        // The other node promotes itself first if the message is lost.
+        peering.handed_over = Some(epoch);
+        // The other node promotes itself first if it never hears of it.
         peering.promote_at = peering.promote_at + Duration::from_millis(2 * HANDOVER_TIMEOUT_MS);
         peering.peer_role = Some(Role::Primary);
         outbox.event(Event::HandedOver { epoch });

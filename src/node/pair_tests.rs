@@ -5,6 +5,7 @@
 
 mod bounds;
 mod overload;
+mod places;
 mod reach;
 mod spaces;
 

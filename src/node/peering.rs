@@ -142,6 +142,8 @@ pub(super) struct Peering {
     pub(super) previous: Option<StreamId>,
     pub(super) lock_window_until: Instant,
     pub(super) handover_until: Option<Instant>,
+    /// This epoch's end was handed over, and the other node has not been heard as primary of the next.
+    pub(super) handed_over: Option<u32>,
     pub(super) held: VecDeque<Held>,
     pub(super) withheld: VecDeque<Withheld>,
     /// One more than the greatest id of a request that this life of the peer has forwarded.
@@ -205,6 +207,7 @@ impl Peering {
             previous: None,
             lock_window_until: Instant::ZERO,
             handover_until: None,
+            handed_over: None,
             held: VecDeque::new(),
             withheld: VecDeque::new(),
             forwards_heard: 0,
@@ -337,6 +340,7 @@ impl Node {
         self.note_incarnation(now, incarnation, outbox);
         self.send_status(now, outbox);
         self.send_unanswered(outbox);
+        self.repeat_handover(outbox);
         let peering = self.peer();
         if peering.role == Role::Joining && peering.peer_role == Some(Role::Primary) {
             self.send_join(outbox);
@@ -579,6 +583,10 @@ impl Node {
         let epoch = self.epoch;
         let peering = self.peer();
         peering.base = peering.applied;
+        // One that was primary before and begins anew has nothing of what it had.
+        let base = peering.base;
+        self.count_loss(base, outbox);
+        let peering = self.peer();
         peering.previous = peering.stream.take();
         peering.backlog = Backlog::new(peering.applied);
         peering.follower = Follower::None;
@@ -597,6 +605,7 @@ impl Node {
     pub(super) fn enter_role(&mut self, now: Now, role: Role, outbox: &mut dyn Outbox) {
         let peering = self.peer();
         peering.role = role;
+        peering.handed_over = None;
         peering.refusals = 0;
         let patience = peering.patience();
         peering.alone_at = now.monotonic + patience;
@@ -613,7 +622,10 @@ impl Node {
         let peering = self.peer();
         peering.applied = peering.backlog.last();
         peering.stream = None;
+        // What the two had in common ends where this node began to be primary, however often its epoch changes.
+        let base = peering.base;
         self.start_epoch(now, "the peer has nothing, and knows of a newer epoch", outbox);
+        self.peer().base = base;
     }
 
     /// What is due by the clock.
