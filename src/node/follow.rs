@@ -57,7 +57,7 @@ impl Node {
     /// This node goes on with a history that has what its own had up to `base`: if it was primary, the rest of its changes is lost.
     pub(super) fn count_loss(&mut self, base: u64, outbox: &mut dyn Outbox) {
         let peering = self.peering.as_mut().expect("only with a peer");
-        if let Some(was_up_to) = peering.was_primary_up_to.take() {
+        if let Some((_, was_up_to)) = peering.was_primary.take() {
             let lost = was_up_to.saturating_sub(base);
             self.status.lost_changes_total += lost;
             outbox.event(Event::ChangesLost { count: lost });

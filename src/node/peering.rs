@@ -161,8 +161,8 @@ pub(super) struct Peering {
     pub(super) acked_number: u64,
     pub(super) acked_since: Instant,
     pub(super) followed_locks: OwnMap<u32, FollowedLock>,
-    /// This node was primary up to this change, and its own changes have not been counted as lost yet.
-    pub(super) was_primary_up_to: Option<u64>,
+    /// This node was primary of this stream, up to this change, and what it has lost of it has not been counted yet.
+    pub(super) was_primary: Option<(StreamId, u64)>,
     pub(super) promotion: Option<(RequestId, Instant)>,
 
     // As joiner.
@@ -221,7 +221,7 @@ impl Peering {
             acked_number: u64::MAX,
             acked_since: Instant::ZERO,
             followed_locks: OwnMap::default(),
-            was_primary_up_to: None,
+            was_primary: None,
             promotion: None,
             alone_at: now.monotonic + patience,
             repeats_status_at: Instant::FAR_FUTURE,
@@ -326,7 +326,8 @@ impl Node {
 
     pub(super) fn send_join(&mut self, outbox: &mut dyn Outbox) {
         let peering = self.peer();
-        let stream = peering.stream.unwrap_or(StreamId { epoch: 0, primary: 0 });
+        let former = peering.was_primary.map(|(stream, _)| stream);
+        let stream = peering.stream.or(former).unwrap_or(StreamId { epoch: 0, primary: 0 });
         outbox.send_peer(Message::Join { epoch: stream.epoch, primary: stream.primary, number: peering.applied });
     }
 
@@ -518,7 +519,10 @@ impl Node {
     /// Whatever speaks of a newer epoch than this primary's ends it, before it means anything else. What to do after a status
     /// depends on the role it tells.
     fn step_down_if_older(&mut self, now: Now, message: &Message<'_>, outbox: &mut dyn Outbox) {
+        // One that joins and was primary has nothing of that epoch any more.
+        let has_nothing = matches!(*message, Message::Join { primary, .. } if self.peer().peer == Some(primary));
         if self.role() != Role::Primary
+            || has_nothing
             || matches!(message, Message::Status { .. })
             || planted::is(Bug::EpochNotCompared)
         {
@@ -537,7 +541,8 @@ impl Node {
         self.forget_everything(now);
         let old_epoch = std::mem::replace(&mut self.epoch, epoch);
         let peering = self.peer();
-        peering.was_primary_up_to = Some(number);
+        let former = StreamId { epoch: old_epoch, primary: peering.incarnation };
+        peering.was_primary = Some((former, number));
         peering.handover_until = None;
         self.enter_role(now, Role::Joining, outbox);
         outbox.event(Event::SteppedDown { old_epoch, new_epoch: epoch });
@@ -623,9 +628,10 @@ impl Node {
         peering.applied = peering.backlog.last();
         peering.stream = None;
         // What the two had in common ends where this node began to be primary, however often its epoch changes.
-        let base = peering.base;
+        let (base, previous) = (peering.base, peering.previous);
         self.start_epoch(now, "the peer has nothing, and knows of a newer epoch", outbox);
-        self.peer().base = base;
+        let peering = self.peer();
+        (peering.base, peering.previous) = (base, previous);
     }
 
     /// What is due by the clock.

@@ -223,12 +223,11 @@ impl Node {
         let primary = peering.incarnation;
         let base = peering.base;
         let is_ours = stream == StreamId { epoch, primary };
-        let is_predecessor = peering.previous == Some(stream);
         let can_go_on = peering.follower != Follower::None && peering.backlog.holds_from(number);
         if is_ours && can_go_on {
             peering.backlog.acknowledge(number);
             peering.backlog.rewind();
-        } else if (is_ours || is_predecessor) && number == base && peering.backlog.last() == base {
+        } else if is_ours && number == base && peering.backlog.last() == base {
             peering.backlog.clear();
             peering.follower = Follower::InStep;
             peering.snapshot_owed = false;
@@ -236,7 +235,9 @@ impl Node {
             let is_on_its_way = matches!(peering.follower, Follower::Snapshot(_) | Follower::Finishing(_));
             // What it says it said before it had heard of the snapshot that is under way to it.
             if !(peering.begin_is_safe && is_on_its_way) {
-                begin_snapshot(peering, epoch, outbox);
+                // Whoever was primary before this node has lost what comes behind; of another history everything is lost.
+                let common = if is_ours || peering.previous == Some(stream) { base } else { 0 };
+                begin_snapshot(peering, epoch, common, outbox);
             }
             return;
         }
@@ -279,7 +280,8 @@ impl Node {
             let primary = peering.incarnation;
             self.on_join(StreamId { epoch, primary }, number, outbox);
         } else if peering.snapshot_owed {
-            begin_snapshot(peering, epoch, outbox);
+            let base = peering.base;
+            begin_snapshot(peering, epoch, base, outbox);
         } else if peering.follower != Follower::None {
             if number > peering.backlog.last() {
                 return Err(PeerMisbehaved::AcknowledgedTheFuture);
@@ -372,14 +374,14 @@ impl Node {
 
 /// Begins a snapshot for the peer, whatever it has. It begins behind a number that is used for nothing: what the peer may still
 /// have, or get, of the stream before then never fits what follows.
-fn begin_snapshot(peering: &mut Peering, epoch: u32, outbox: &mut dyn Outbox) {
+fn begin_snapshot(peering: &mut Peering, epoch: u32, base: u64, outbox: &mut dyn Outbox) {
     peering.backlog.skip();
     peering.backlog.clear();
     peering.follower = Follower::Snapshot(Cursor::Entries(0));
     peering.begin_is_safe = peering.link_up;
     peering.snapshot_owed = false;
     peering.portion_begins = 0;
-    let (primary, number, base) = (peering.incarnation, peering.backlog.last(), peering.base);
+    let (primary, number) = (peering.incarnation, peering.backlog.last());
     outbox.send_peer(Message::Begin { epoch, primary, number, base });
     outbox.event(Event::SnapshotBegun);
 }

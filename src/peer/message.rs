@@ -46,13 +46,13 @@ pub enum Message<'a> {
         /// The number of its last change.
         number: u64,
     },
-    /// To a primary: let me follow. I hold your or your predecessor's changes up to `number`.
+    /// To a primary: let me follow. I hold your changes up to `number`; or I hold nothing, and was primary of another epoch.
     Join {
-        /// The epoch of the stream it followed, or was primary of; 0 if it holds nothing.
+        /// The epoch of the stream it follows, or was primary of; 0 if there is none.
         epoch: u32,
-        /// The incarnation of that stream's primary.
+        /// The incarnation of that stream's primary, or its own.
         primary: u64,
-        /// The last change applied.
+        /// The last change applied; 0 if it holds nothing.
         number: u64,
     },
     /// To a joiner: forget everything; what follows is all there is, from the change after `number` on.
@@ -63,7 +63,7 @@ pub enum Message<'a> {
         primary: u64,
         /// The last change before what follows.
         number: u64,
-        /// The last change of the epochs before.
+        /// The last change of the epochs before, as far as the joiner was there: what it made beyond is lost.
         base: u64,
     },
     /// To a joiner: you are in step; what follows begins behind the change `number`.
@@ -74,7 +74,7 @@ pub enum Message<'a> {
         primary: u64,
         /// The last change before what follows.
         number: u64,
-        /// The last change of the epochs before.
+        /// As of [`Begin`](Self::Begin).
         base: u64,
     },
     /// Numbered records in order.

@@ -168,3 +168,29 @@ fn a_former_primary_that_begins_anew_has_lost_everything() {
     assert_eq!((pair.role(1), pair.lost(1)), (Role::Primary, changes));
     pair.check_equal();
 }
+
+/// Its changes have numbers that the other node's history has too, and not one is the same.
+#[test]
+fn a_primary_that_began_with_nothing_has_nothing_in_common_with_the_other() {
+    let mut pair = pair_in_step();
+    for number in 0..20 {
+        pair.ask(0, put(&format!("n{number}"), b"x"));
+    }
+    pair.run_ms(250);
+    pair.asks_to_promote(1);
+    pair.run_ms(300);
+    pair.vanish(0);
+    pair.reaches = [false; 2];
+    pair.start(0);
+    pair.run_ms(4001);
+    pair.ask(0, put("alone", b"x"));
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Primary, Role::Primary));
+    let changes = pair.changes(0);
+    assert!(changes > 0);
+    pair.reaches = [true; 2];
+    pair.connect();
+    pair.run_ms(300);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    assert_eq!(pair.lost(0), changes);
+    pair.check_equal();
+}

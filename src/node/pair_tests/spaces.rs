@@ -258,7 +258,7 @@ fn messages<'a>(scene: &Scene, epoch: u32, batches: &'a [(u32, Vec<u8>)]) -> Vec
         for role in [Role::Joining, Role::Primary, Role::Secondary] {
             messages.push(Message::Status { role, epoch, number });
         }
-        for primary in [0, peering.incarnation, stream] {
+        for primary in [0, peering.incarnation, stream, scene.lives[1]] {
             messages.push(Message::Join { epoch, primary, number });
         }
         for base in [0, number] {
@@ -293,6 +293,7 @@ fn expected(scene: &Scene, state: State, message: &Message<'_>) -> Outcome {
     match *message {
         // Any newer epoch ends a primary's, except that of one that has nothing: its only copy is here.
         Message::Status { role: Role::Joining, epoch, .. } if is_primary && epoch > own => primary(epoch + 1),
+        Message::Join { primary, .. } if primary == scene.lives[1] => nothing,
         Message::Status { epoch, .. }
         | Message::Join { epoch, .. }
         | Message::Begin { epoch, .. }

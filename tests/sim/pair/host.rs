@@ -2,13 +2,14 @@
 
 use super::sealed::Sockets;
 use crate::rng::Rng;
-use bigbunny::node::request::{LockId, RequestId, StoreKey};
+use bigbunny::node::request::{Content, Etag, LockId, RequestId, StoreKey};
 use bigbunny::node::response::{Answer, Refusal, Response};
-use bigbunny::node::{EntryImage, Event, Limits, Node, Outbox, PeerMisbehaved, Role};
+use bigbunny::node::{EntryImage, Event, Limits, Node, Outbox, PeerMisbehaved, Role, cost_of_new_bytes};
 use bigbunny::peer::message::{Message, write_message};
 use bigbunny::store_id::KeyRing;
 use bigbunny::time::{Instant, Now, WallTime};
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// So early that a wall clock can be set back by an hour or two.
 const HOUR_NS: u64 = 4 * 3600 * 1_000_000_000;
@@ -254,6 +255,58 @@ pub(crate) fn content_hash(entry: &EntryImage<'_>) -> u64 {
     hash.0
 }
 
+/// A store at one of its versions.
+pub(crate) fn tag_hash(key: &StoreKey, etag: Etag) -> u64 {
+    let mut hash = Fnv(1);
+    hash.bytes(&key.0);
+    hash.tag(etag);
+    hash.0
+}
+
+/// For tables whose keys are such hashes.
+pub(crate) type Hashed = BuildHasherDefault<AsItIs>;
+
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes come here");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What a node's books should say, by its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Books {
+    pub(crate) stores: u64,
+    pub(crate) tombstones: u64,
+    pub(crate) names: u64,
+    /// Without what answers cost that are kept.
+    pub(crate) memory_bytes: u64,
+}
+
+impl Books {
+    pub(crate) fn add(&mut self, entry: &EntryImage<'_>) {
+        self.tombstones += u64::from(entry.is_tombstone);
+        let content = match (entry.blob, entry.counter) {
+            (Some(blob), _) => Content::Blob(blob),
+            (None, Some(counter)) => Content::Counter(counter),
+            (None, None) => return,
+        };
+        self.stores += 1;
+        self.names += u64::from(entry.name.is_some());
+        self.memory_bytes += cost_of_new_bytes(&content, entry.name);
+    }
+}
+
 struct Fnv(u64);
 
 impl Fnv {
@@ -267,6 +320,11 @@ impl Fnv {
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
         self.word(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 40);
+    }
+
+    /// Both parts, which never meet: versions are below 2^40 here, and epochs below 2^24.
+    fn tag(&mut self, etag: Etag) {
+        self.word(etag.version | u64::from(etag.epoch) << 40);
     }
 
     fn word(&mut self, word: u64) {
@@ -287,7 +345,7 @@ pub(crate) fn digest<'n>(image: impl Iterator<Item = EntryImage<'n>>) -> Digest 
         }
         hash.word(u64::from(entry.is_tombstone));
         if let Some(etag) = entry.etag {
-            hash.word(etag.version << 8 | u64::from(etag.epoch));
+            hash.tag(etag);
         }
         digest.without_locks = digest.without_locks.wrapping_add(hash.0);
         if let Some(lock) = entry.lock {

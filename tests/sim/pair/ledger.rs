@@ -2,10 +2,9 @@
 //! answered is known by the branch and the change number at which it was carried out. So what may be lost, and what may not,
 //! follows from the promotions alone, and not from what a node thinks of itself.
 
-use super::host::Digest;
-use super::host::content_hash;
+use super::host::{Digest, Hashed, content_hash, tag_hash};
 use bigbunny::node::EntryImage;
-use bigbunny::node::request::{Etag, LockId, StoreKey};
+use bigbunny::node::request::LockId;
 use std::collections::{BTreeMap, HashMap};
 
 /// What went wrong, beginning with the name of the invariant.
@@ -28,6 +27,8 @@ pub(crate) struct Branch {
     pub(crate) grants: BTreeMap<Place, LockId>,
     pub(crate) bodies: BTreeMap<Place, u64>,
     pub(crate) by_handover: bool,
+    /// It began with a part of another's state, and nobody knows which.
+    pub(crate) is_partial: bool,
     /// Another has begun with what this one had.
     pub(crate) is_superseded: bool,
     /// The other node has had a message of it.
@@ -117,8 +118,8 @@ pub(crate) struct Ledger {
     pub(crate) times: BTreeMap<u64, (u64, u64)>,
     /// By true time: when each lock ends at the latest, by the clock of the node that gave it.
     pub(crate) lock_ends: HashMap<LockId, u64>,
-    /// What was seen under each tag of each store.
-    contents: HashMap<(StoreKey, Etag), u64>,
+    /// What was seen under each tag of each store, which stand here by their hash, and in which epoch.
+    contents: HashMap<u64, (u64, u32), Hashed>,
 }
 
 impl Ledger {
@@ -142,7 +143,7 @@ impl Ledger {
             }
             if other.epoch == epoch && is_forgotten {
                 // Nor of what it wrote.
-                self.contents.retain(|(_, etag), _| etag.epoch != epoch);
+                self.contents.retain(|_, (_, of)| *of != epoch);
             }
         }
         let mut branch = Branch {
@@ -155,6 +156,7 @@ impl Ledger {
             grants: BTreeMap::new(),
             bodies: BTreeMap::new(),
             by_handover,
+            is_partial: false,
             is_superseded: false,
             was_heard: false,
             window_until: 0,
@@ -196,13 +198,11 @@ impl Ledger {
     }
 
     /// No tag of a store ever stands for two contents, whatever was lost in between.
-    pub(crate) fn check_tags<'n>(&mut self, image: impl Iterator<Item = EntryImage<'n>>) -> Result<(), Wrong> {
-        for entry in image {
-            let Some(etag) = entry.etag else { continue };
-            let content = content_hash(&entry);
-            if *self.contents.entry((entry.key, etag)).or_insert(content) != content {
-                return Err(format!("version-monotone: {entry:?} had another content under the same tag"));
-            }
+    pub(crate) fn check_tag(&mut self, entry: &EntryImage<'_>) -> Result<(), Wrong> {
+        let Some(etag) = entry.etag else { return Ok(()) };
+        let content = content_hash(entry);
+        if self.contents.entry(tag_hash(&entry.key, etag)).or_insert((content, etag.epoch)).0 != content {
+            return Err(format!("version-monotone: {entry:?} had another content under the same tag"));
         }
         Ok(())
     }
@@ -234,6 +234,16 @@ impl Ledger {
             path[place - 1].1 = path[place - 1].1.min(path[place].1);
         }
         path
+    }
+
+    /// The last change that a branch, followed up to this one of its changes, has in common with another branch; 0 where they have nothing.
+    pub(crate) fn common(&self, (branch, last): (usize, u64), other: usize) -> u64 {
+        let others = self.path(other);
+        let shared = self.path(branch).into_iter().rev().find_map(|(branch, end)| {
+            let (_, other_end) = others.iter().find(|(other, _)| *other == branch)?;
+            Some(end.min(*other_end))
+        });
+        shared.map_or(0, |shared| shared.min(last))
     }
 
     pub(crate) fn fate(path: &[(usize, u64)], done: &Done) -> Fate {
