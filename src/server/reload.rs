@@ -2,6 +2,7 @@
 //!
 //! Of two nodes, one is always reloaded first, and the store ids that it makes must open at the other one too. So a key that a reload
 //! brings opens ids at once, and makes them a little later: by then the other node is reloaded as well.
+//! The next reload means that it is, whatever that one is for; an operator who says so too early has ids that do not open over there.
 
 use super::Server;
 use super::limits::NEW_KEY_WAIT;
