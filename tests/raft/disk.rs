@@ -1,7 +1,7 @@
 //! A simulated disk: what is synced, what is only written, and what a crash leaves. What it keeps is what the real one promises to keep; that
 //! the real one does is shown where it is, on a disk that loses and tears every write.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bigbunny::kv::image;
@@ -11,7 +11,7 @@ use bigbunny::raft::entry::Entry;
 use bigbunny::raft::lead::Image;
 use bigbunny::raft::member::{Membership, Uuid};
 use bigbunny::raft::node::{Restored, Save, Start};
-use bigbunny::raft::{LogPosition, NodeId, Term};
+use bigbunny::raft::{LogIndex, LogPosition, NodeId, Term};
 
 use crate::met::Kind;
 use crate::rng::Rng;
@@ -44,6 +44,8 @@ struct State {
     start: Start,
     entries: VecDeque<(Term, Entry)>,
     removed: bool,
+    /// Entries that were here, until others took their place.
+    replaced: BTreeSet<LogPosition>,
 }
 
 impl State {
@@ -54,7 +56,14 @@ impl State {
             snapshot: LogPosition::ZERO,
             is_new: false,
         };
-        Self { cluster: None, vote: (Term::ZERO, None), start, entries: VecDeque::new(), removed: false }
+        Self {
+            cluster: None,
+            vote: (Term::ZERO, None),
+            start,
+            entries: VecDeque::new(),
+            removed: false,
+            replaced: BTreeSet::new(),
+        }
     }
 
     fn last(&self) -> u64 {
@@ -74,7 +83,8 @@ impl State {
         if let Some(append) = save.append {
             let kept = append.prev.checked_sub(self.start.position.index.get()).expect("behind the start");
             assert!(kept as usize <= self.entries.len(), "no gap in the log");
-            self.entries.truncate(kept as usize);
+            let gone = (append.prev + 1..).zip(self.entries.drain(kept as usize..));
+            self.replaced.extend(gone.map(|(index, (term, _))| LogPosition { term, index: LogIndex::new(index) }));
             for entry in append.entries {
                 let before = self.entries.back().map_or(self.start.position.term, |(term, _)| *term);
                 let term = if let Entry::Term(term) = entry { term } else { before };
@@ -203,6 +213,11 @@ impl Disk {
     /// The last entry on the disk.
     pub fn last(&self) -> u64 {
         self.synced.as_ref().map_or(0, State::last)
+    }
+
+    /// Whether an entry was on the disk, until a later write put others in its place.
+    pub fn had(&self, position: LogPosition) -> bool {
+        self.synced.as_ref().is_some_and(|state| state.replaced.contains(&position))
     }
 
     /// Whether an entry is on the disk, or is in the snapshot there.

@@ -241,9 +241,15 @@ impl World {
                     let position = LogPosition { term, index: LogIndex::new(index) };
                     let has =
                         |id: NodeId| self.numbers.get(&id).is_some_and(|at| self.machines[*at].disk.has(position));
-                    // Of what was there before another configuration was proposed a majority of the one before is enough.
+                    // By the configuration of its time, or by a later one, whose entry takes with it what is before it.
                     let then = raft.position_and_membership(index).map(|(_, membership)| membership);
-                    if !raft.membership().is_majority(has) && !then.is_some_and(|then| then.is_majority(has)) {
+                    let later = (index + 1..=raft.last().index.get()).filter_map(|at| match raft.entry(at)?.1 {
+                        Entry::Config(membership) => Some(Arc::clone(membership)),
+                        Entry::Term(_) | Entry::Command(_) => None,
+                    });
+                    if !raft.membership().is_majority(has)
+                        && !then.into_iter().chain(later).any(|membership| membership.is_majority(has))
+                    {
                         wrong =
                             Some(format!("{machine} applies the entry {index}, which no majority has on its disks"));
                     }
@@ -299,7 +305,9 @@ impl World {
                 has_vote(*term, own) && (disk.last() >= last || term_there > *term)
             }
             Message::AppendReply { term, last, .. } => {
-                term_there >= *term && (disk.has(*last) || !self.counts(*term, *last))
+                // It may be gone again by the word of a later leader, of whom the node has heard before it could answer.
+                let is_replaced = term_there > *term && disk.had(*last);
+                term_there >= *term && (disk.has(*last) || is_replaced || !self.counts(*term, *last))
             }
             Message::SnapshotReply { term, last, received } => {
                 let is_whole = self.seen.image_lengths.get(last).is_some_and(|length| length == received);
