@@ -104,6 +104,9 @@ impl<S: Socket> Dialled<S> {
             self.stage = Stage::Hello;
             self.write()?;
         }
+        if !self.readable {
+            return self.check_deadline(now);
+        }
         let mut buffer = [0; 4096];
         while self.readable {
             let length = match self.socket.read(&mut buffer) {
