@@ -1,7 +1,6 @@
 //! A node seen whole, for tests and the simulator: every entry that two nodes must have alike, and the books added up anew.
 
-use std::collections::HashMap;
-
+use super::arena::OwnMap;
 use super::request::{Counter, Etag, LockId, StoreKey};
 use super::store::State;
 use super::{Node, NodeStatus, Role};
@@ -47,7 +46,8 @@ impl Node {
             ends_ms: entry.expires_ms(),
             lock: match self.peering.as_ref().and_then(|peering| peering.followed_locks.get(&slot)) {
                 Some(lock) => Some(lock.id),
-                None => self.locks.holder(slot).map(|holder| holder.id),
+                None if entry.has_lock_line() => self.locks.holder(slot).map(|holder| holder.id),
+                None => None,
             },
         })
     }
@@ -64,7 +64,7 @@ impl Node {
     /// the simulator.
     pub fn check_invariants(&self) {
         let mut books = Books::default();
-        let mut of_customers: HashMap<u32, Books> = HashMap::new();
+        let mut of_customers: OwnMap<u32, Books> = OwnMap::default();
         for (slot, entry) in self.stores.arena.iter() {
             assert_eq!(self.stores.find(&entry.key), Some(slot), "every entry is found by its key");
             assert!(self.stores.wheel.is_armed(&self.stores.arena, slot) || entry.has_lock_line(), "every entry ends");

@@ -359,7 +359,7 @@ impl World {
 
     /// How the two differ now, for people.
     pub(crate) fn difference(&self) -> String {
-        let images = [0, 1].map(|place| self.hosts[place].node.as_ref().map(Node::image).unwrap_or_default());
+        let images = [0, 1].map(|place| self.hosts[place].node.as_deref().map(Node::image).unwrap_or_default());
         let strip = |image: &EntryImage<'_>| {
             let mut image = image.clone();
             image.ends_ms = 0;

@@ -40,8 +40,8 @@ impl Clock {
     }
 
     pub(crate) fn read(&self, now: u64) -> Now {
-        let passed = u128::from(now - self.start) * (1_000_000 + self.ppm) as u128 / 1_000_000;
-        let ns = self.base_ns + passed as u64;
+        // A run is ten minutes: that fits.
+        let ns = self.base_ns + (now - self.start) * (1_000_000 + self.ppm) as u64 / 1_000_000;
         let ns = ns / self.step_ns * self.step_ns;
         let monotonic = Instant::from_nanos(ns);
         let back_ms = self.wall_back_since.map_or(0, |since| 2 * monotonic.since(since).as_millis() as i64);
@@ -60,9 +60,12 @@ impl Clock {
     /// When the clock will read at least this.
     pub(crate) fn when(&self, at: Instant) -> u64 {
         let ns = at.as_nanos().div_ceil(self.step_ns).saturating_mul(self.step_ns);
-        let passed = u128::from(ns.saturating_sub(self.base_ns)) * 1_000_000;
-        let passed = passed.div_ceil((1_000_000 + self.ppm) as u128);
-        self.start.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+        let (passed, rate) = (ns.saturating_sub(self.base_ns), (1_000_000 + self.ppm) as u64);
+        let passed = match passed.checked_mul(1_000_000) {
+            Some(passed) => passed.div_ceil(rate),
+            None => (u128::from(passed) * 1_000_000).div_ceil(u128::from(rate)).try_into().unwrap_or(u64::MAX),
+        };
+        self.start.saturating_add(passed)
     }
 }
 
@@ -181,7 +184,7 @@ impl Outbox for Said {
 
 /// A machine.
 pub(crate) struct Host {
-    pub(crate) node: Option<Node>,
+    pub(crate) node: Option<Box<Node>>,
     /// Which life of its process this is.
     pub(crate) life: u64,
     pub(crate) clock: Clock,
@@ -312,14 +315,18 @@ struct Fnv(u64);
 impl Fnv {
     /// The beginning, the end and the length: what the clients write differs there or not at all.
     fn bytes(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        let words = if words.len() > 4 { &words[..4] } else { words };
-        for word in words {
+        for word in bytes.as_chunks::<8>().0.iter().take(4) {
             self.word(u64::from_le_bytes(*word));
         }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.word(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 40);
+        // The last ones may have been in a word before: that costs less than to take them apart.
+        let last = match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            (Some(last), ..) => u64::from_le_bytes(*last),
+            (None, Some(first), Some(last)) => {
+                u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+            }
+            (None, ..) => bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        };
+        self.word(last ^ (bytes.len() as u64) << 40);
     }
 
     /// Both parts, which never meet: versions are below 2^40 here, and epochs below 2^24.

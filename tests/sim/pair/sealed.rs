@@ -26,6 +26,7 @@ const UNPROVED_MAX: usize = 16;
 
 /// The sockets of one process.
 pub(crate) struct Sockets {
+    identity: Rc<Identity>,
     pub(crate) outgoing: Outgoing<Plug>,
     news: Option<News>,
     /// Accepted by the kernel alone.
@@ -40,8 +41,9 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    pub(crate) fn new(random: u64, now: Instant) -> Self {
+    pub(crate) fn new(identity: Identity, random: u64, now: Instant) -> Self {
         Self {
+            identity: identity.into(),
             outgoing: Outgoing::new("other:1", random, now),
             news: None,
             callers: Vec::new(),
@@ -66,7 +68,7 @@ impl Sockets {
 /// How one machine dials the other.
 struct Dialling<'w> {
     connection: u64,
-    identity: &'w Identity,
+    identity: Rc<Identity>,
     token: &'w [u8],
     roughness: Roughness,
     rng: &'w mut Rng,
@@ -91,7 +93,7 @@ impl Network for Dialling<'_> {
     }
 
     fn begin_handshake(&mut self) -> io::Result<(Dialler, Vec<u8>)> {
-        Ok(Dialler::new(self.identity, self.token, challenge(self.rng)))
+        Ok(Dialler::new(&self.identity, self.token, challenge(self.rng)))
     }
 }
 
@@ -112,12 +114,13 @@ fn message_hash(life: u64, bytes: &[u8]) -> u64 {
 }
 
 impl World {
-    fn identity(&self, place: usize) -> Identity {
+    /// Who this life says that it is.
+    pub(crate) fn identity(&self, place: usize) -> Identity {
         let ids = ["a", "b"];
         Identity {
             site: "site".to_owned(),
             host_id: ids[place].to_owned(),
-            incarnation: self.hosts[place].node.as_ref().map_or(0, bigbunny::node::Node::incarnation),
+            incarnation: self.hosts[place].node.as_deref().map_or(0, bigbunny::node::Node::incarnation),
             peer_host_id: Some(ids[1 - place].to_owned()),
             rules: Rules {
                 lease_ms: 2000,
@@ -301,13 +304,13 @@ impl World {
     }
 
     fn goes_on_with_outgoing(&mut self, place: usize) {
-        let (identity, token, connection) = (self.identity(place), self.token(place), self.last_connection + 1);
+        let (token, connection) = (self.token(place), self.last_connection + 1);
         let host = &mut self.hosts[place];
         let now = host.clock.read(self.now).monotonic;
         let Some(sockets) = host.sockets.as_mut().filter(|sockets| sockets.news.is_none()) else { return };
         let mut network = Dialling {
             connection,
-            identity: &identity,
+            identity: Rc::clone(&sockets.identity),
             token: &token,
             roughness: self.profile.roughness,
             rng: &mut self.net_rng,
@@ -321,10 +324,10 @@ impl World {
     }
 
     fn accepts(&mut self, place: usize) {
-        let (identity, token) = (self.identity(place), self.token(place));
+        let token = self.token(place);
         let host = &mut self.hosts[place];
+        let Some(sockets) = host.sockets.as_mut().filter(|sockets| !sockets.callers.is_empty()) else { return };
         let deadline = host.clock.read(self.now).monotonic + HANDSHAKE_TIME_MAX;
-        let Some(sockets) = &mut host.sockets else { return };
         let mut crowded = 0;
         for plug in sockets.callers.drain(..) {
             let mut unproved = sockets.incoming.iter().enumerate().filter(|(_, link)| link.is_unproved());
@@ -334,7 +337,7 @@ impl World {
                 sockets.incoming.remove(oldest);
                 crowded += 1;
             }
-            let acceptor = Acceptor::new(&identity, &token, challenge(&mut self.net_rng));
+            let acceptor = Acceptor::new(&sockets.identity, &token, challenge(&mut self.net_rng));
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2));
             sockets.incoming.push(Incoming::new(plug, address, acceptor, deadline));
         }

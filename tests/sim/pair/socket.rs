@@ -87,6 +87,12 @@ impl Kernels {
         }
     }
 
+    /// The network may have something to do after what the process of this end has done.
+    pub(crate) fn has_news_of(&self, end: usize) -> bool {
+        let [mine, others] = [&self.pipes[end], &self.pipes[1 - end]];
+        !mine.written.is_empty() || others.was_full || self.was_put_off[end] || !self.is_open[end]
+    }
+
     pub(crate) fn room(&self, end: usize) -> usize {
         let pipe = &self.pipes[end];
         self.roughness.buffer_bytes.saturating_sub(pipe.written.len() + pipe.flying_bytes + pipe.unread_bytes())

@@ -44,6 +44,7 @@ impl World {
         let mut heard_changes = None;
         let mut heard_stream = None;
         let mut asked = None;
+        let mut is_heartbeat = false;
         match &arrival {
             Arrival::Request(ask) => {
                 let ask = &self.asks[ask];
@@ -72,6 +73,7 @@ impl World {
             Arrival::Timeout => node.handle(now, Input::Timeout, &mut said),
             Arrival::Message { from, bytes } => {
                 let message = read_message(bytes).expect("what was written reads back");
+                is_heartbeat = matches!(message, Message::Heartbeat { epoch, .. } if epoch >= before.epoch);
                 match &message {
                     Message::Changes { epoch, .. } => heard_changes = Some((*epoch, *from)),
                     Message::Begin { epoch, primary, number, .. } | Message::Resume { epoch, primary, number, .. } => {
@@ -133,8 +135,6 @@ impl World {
         }
         self.trace.word(self.now);
         self.trace.word(after.changes);
-        let is_heartbeat = matches!(&arrival, Arrival::Message { bytes, .. }
-            if matches!(read_message(bytes), Ok(Message::Heartbeat { epoch, .. }) if epoch >= before.epoch));
         if matches!(arrival, Arrival::Promote { force: true, .. }) && after.role == Role::Primary {
             self.hosts[place].forced = true;
         }

@@ -149,6 +149,7 @@ impl World {
             .connections
             .iter()
             .filter_map(|(&id, connection)| Some((id, connection.places.iter().position(|&at| at == place)?)))
+            .filter(|(id, end)| self.connections[id].kernels.borrow().has_news_of(*end))
             .collect();
         for (id, end) in ids {
             self.carries_of(id, end);

@@ -287,7 +287,7 @@ impl World {
         if host.has_ready_sockets || host.unsent.is_some() || self.next_in_line(place).is_some() {
             return u64::MAX;
         }
-        let due = host.node.as_ref().and_then(Node::next_timeout);
+        let due = host.node.as_deref().and_then(Node::next_timeout);
         due.map_or(u64::MAX, |due| host.clock.when(due).max(self.now).max(host.busy_until))
     }
 
@@ -367,15 +367,17 @@ impl World {
         }
         host.life += 1;
         let entropy = Box::new(self.node_rng.fork());
-        host.node = Some(Node::new(self.profile.config(place, host.limits), entropy, host.clock.read(self.now)));
+        let config = self.profile.config(place, host.limits);
+        host.node = Some(Box::new(Node::new(config, entropy, host.clock.read(self.now))));
         host.refuses = true;
         host.busy_until = self.now;
         let life = host.life;
         self.tell(|_| format!("{place} starts, life {life}"));
         if self.profile.sealed {
+            let identity = self.identity(place);
             let host = &mut self.hosts[place];
             let now = host.clock.read(self.now).monotonic;
-            host.sockets = Some(Sockets::new(self.net_rng.next(), now));
+            host.sockets = Some(Sockets::new(identity, self.net_rng.next(), now));
             self.schedule(self.now, Event::Sockets { place, life });
         } else {
             self.links[place].generation += 1;
