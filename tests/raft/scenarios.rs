@@ -110,7 +110,8 @@ fn a_leader_that_is_removed_leaves_the_others_a_leader() {
     let mut world = cluster(3);
     let leader = world.leader().unwrap();
     world.fault(Fault::RemoveLeader, leader, MS);
-    world.run_for(2_000 * MS).unwrap();
+    // Not half of the time after which anybody would miss a leader.
+    world.run_for(100 * MS).unwrap();
     let next = world.leader_beside(leader).expect("another leads");
     assert_eq!(world.leader(), Some(next));
     world.write("after", next);

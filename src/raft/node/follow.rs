@@ -51,8 +51,15 @@ impl Node {
         term: Term,
         last: LogPosition,
         commit: LogIndex,
+        out: &mut dyn Outbox,
     ) {
+        let led_in = self.lead.as_ref().map(|lead| lead.term);
         self.tell_core(now, &noraft::Message::AppendEntriesReply { from, term, last_position: last });
+        if led_in == Some(self.term()) && self.lead.is_none() && self.membership.is_voter(from) {
+            // That was the word by which this leader's own removal is committed: who has said it has all there is, and need not wait until
+            // it misses a leader.
+            out.send(from, Message::TimeoutNow { term: self.term() });
+        }
         let matched = self.core.follower_match_index(from).map_or(0, LogIndex::get);
         if let Some(lead) = self.lead.as_mut().filter(|lead| lead.term == term) {
             lead.note_heard(now, from);

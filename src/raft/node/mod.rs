@@ -572,7 +572,7 @@ impl Node {
                 }
             }
             Message::Append { term, commit, prev, entries } => self.on_append(now, from, term, commit, prev, entries),
-            Message::AppendReply { term, last, commit } => self.on_append_reply(now, from, term, last, commit),
+            Message::AppendReply { term, last, commit } => self.on_append_reply(now, from, term, last, commit, out),
             Message::Heartbeat { term, round, .. } => {
                 self.observe_term(now, from, newer);
                 if term == self.term() && self.lead.is_none() {
