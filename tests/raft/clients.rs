@@ -25,6 +25,17 @@ struct Open {
     idempotency_key: Option<String>,
     node: usize,
     retries: u32,
+    /// Everything up to here was applied somewhere before it was asked.
+    known: u64,
+}
+
+/// What a read has shown.
+#[derive(Debug)]
+pub struct Shown {
+    pub key: String,
+    pub value: Option<String>,
+    /// Everything up to here was applied somewhere before it was asked.
+    pub known: u64,
 }
 
 /// All clients.
@@ -35,6 +46,11 @@ pub struct Clients {
     open: BTreeMap<u64, Open>,
     next_id: u64,
     next_value: u64,
+    next_stale_id: u64,
+    /// Reads that may be stale, and have no answer yet: their keys.
+    stale: BTreeMap<u64, String>,
+    /// Everything up to here is applied somewhere.
+    pub applied: u64,
     pub done: u64,
     pub mismatches: u64,
     pub unknown: u64,
@@ -57,10 +73,12 @@ pub struct Led {
     pub again: Option<Asked>,
     /// The answer says that this command, as bytes, is the entry at this index; and whether the write was sent more than once.
     pub claim: Option<(u64, Vec<u8>, bool)>,
+    /// What a read has shown.
+    pub shown: Option<Shown>,
 }
 
 impl Clients {
-    pub fn new(rng: Rng, first_id: u64) -> Self {
+    pub fn new(rng: Rng, first_id: u64, first_stale_id: u64) -> Self {
         Self {
             rng,
             histories: Histories::default(),
@@ -68,6 +86,9 @@ impl Clients {
             open: BTreeMap::new(),
             next_id: first_id,
             next_value: 0,
+            next_stale_id: first_stale_id,
+            stale: BTreeMap::new(),
+            applied: 0,
             done: 0,
             mismatches: 0,
             unknown: 0,
@@ -127,6 +148,22 @@ impl Clients {
         self.begin(now, key, what, node, is_idempotent)
     }
 
+    /// Asks a node at random for what it has applied, however old that is.
+    pub fn ask_stale(&mut self, nodes: usize) -> Asked {
+        let place = self.rng.index(KEYS);
+        let key = format!("key-{}", self.keys[place]);
+        self.next_stale_id += 1;
+        let (id, node) = (self.next_stale_id, self.rng.index(nodes));
+        self.stale.insert(id, key.clone());
+        Asked { id, node, question: Question::Read { key } }
+    }
+
+    /// What an answer to that shows: a key, and its value.
+    pub fn on_stale_answer(&mut self, id: u64, answer: &Answer) -> (String, Option<String>) {
+        let key = self.stale.remove(&id).expect("it was asked once");
+        (key, (answer.status == 200).then(|| ok_of(&answer.body)).flatten())
+    }
+
     /// What a scenario asks: that, or a new value.
     pub fn ask_for(&mut self, now: u64, key: &str, what: Option<What>, node: usize) -> Option<Asked> {
         self.next_value += 1;
@@ -153,7 +190,8 @@ impl Clients {
         let id = self.next_id;
         let idempotency_key = is_idempotent.then(|| format!("once-{id}"));
         let question = Self::question(&what, &key, idempotency_key.as_ref());
-        self.open.insert(id, Open { key, at, what, idempotency_key, node, retries: 0 });
+        let known = self.applied;
+        self.open.insert(id, Open { key, at, what, idempotency_key, node, retries: 0, known });
         Some(Asked { id, node, question })
     }
 
@@ -185,12 +223,18 @@ impl Clients {
                 self.withdraw(&open);
                 return Led::default();
             }
-            (503 | 507, _) => return Led { again: self.on_lost_answer(id, open, nodes), claim },
+            (503 | 507, _) => return Led { again: self.on_lost_answer(id, open, nodes), ..Led::default() },
             (status, _) => panic!("an answer of {status}: {text}"),
         };
         self.done += 1;
+        let shown = match (&open.what, &back) {
+            (What::Read, Back::Done(value)) => {
+                Some(Shown { key: open.key.clone(), value: value.clone(), known: open.known })
+            }
+            _ => None,
+        };
         self.histories.0.get_mut(&open.key).unwrap()[open.at].back = Some((now, back));
-        Led { again: None, claim }
+        Led { again: None, claim, shown }
     }
 
     /// Whoever asked a node that is gone gets no answer. Says what to ask again.

@@ -33,7 +33,7 @@ use seeds::Simulator;
 use world::World;
 
 /// Seeds of an ordinary test run, which meet everything.
-const ORDINARY_SEEDS: u64 = 500;
+const ORDINARY_SEEDS: u64 = 1000;
 
 fn simulator() -> Simulator<Met> {
     Simulator {

@@ -15,6 +15,8 @@ pub struct Profile {
     pub snapshot_entries: u64,
     /// Keys with long values, so that snapshots come in parts.
     pub has_ballast: bool,
+    /// One machine leaves the cluster, loses its disk, and comes back as another member.
+    pub replaces_machine: bool,
     /// Messages of one link stay in order, as on a real one; otherwise they overtake each other.
     pub is_in_order: bool,
     pub loss_permille: u64,
@@ -44,8 +46,9 @@ impl Profile {
             machines,
             voters: rng.between(1, machines as u64) as usize,
             begins_with_write: rng.one_in(3),
-            snapshot_entries: rng.pick(&[5, 20, 40, 40, 400]),
+            snapshot_entries: rng.pick(&[5, 5, 20, 40, 400]),
             has_ballast: rng.one_in(40),
+            replaces_machine: machines > 1 && rng.one_in(6),
             is_in_order: rng.one_in(2),
             loss_permille: rng.pick(&[0, 0, 0, 5, 50]),
             late_one_in: rng.pick(&[0, 50, 200, 1000]),
@@ -54,7 +57,7 @@ impl Profile {
             disk_crash_permille: rng.pick(&[0, 0, 3, 15]),
             turn_crash_per_100_000: rng.pick(&[0, 0, 20, 100]),
             faulty_seconds: rng.between(3, 9),
-            client_pause_max_ms: rng.pick(&[10, 40, 120]),
+            client_pause_max_ms: rng.pick(&[10, 40, 120, 2_000]),
             fault_pause_max_ms: rng.pick(&[300, 1_000, 2_000]),
             weights,
         };
@@ -73,6 +76,7 @@ impl Profile {
             begins_with_write: false,
             snapshot_entries: 40,
             has_ballast: false,
+            replaces_machine: false,
             is_in_order: true,
             loss_permille: 0,
             late_one_in: 0,

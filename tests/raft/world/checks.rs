@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use bigbunny::kv::command::Command;
+use bigbunny::kv::ask::Answer;
 use bigbunny::kv::image;
 use bigbunny::kv::map::Map;
 use bigbunny::kv::replica::Replica;
@@ -13,7 +13,9 @@ use bigbunny::raft::member::Membership;
 use bigbunny::raft::message::Message;
 use bigbunny::raft::{LogIndex, LogPosition, NodeId, Term};
 
+use super::values::Values;
 use super::{MS, World, replica_of};
+use crate::clients::Shown;
 use crate::met::Met;
 
 /// A leader that has heard no majority for so long must not lead: an election timeout of 400 ms by a slow clock, and a heartbeat.
@@ -25,15 +27,16 @@ const CALM: u64 = 1_500 * MS;
 #[derive(Default)]
 pub struct Seen {
     /// Who led in which term.
-    leaders: BTreeMap<Term, usize>,
+    leaders: BTreeMap<Term, NodeId>,
     /// When a term was first seen.
     terms: BTreeMap<Term, u64>,
-    /// Whom a machine gave its vote.
-    votes: HashMap<(usize, Term), NodeId>,
+    /// Whom a node gave its vote.
+    votes: HashMap<(NodeId, Term), NodeId>,
     /// What was applied, by its index.
     pub committed: BTreeMap<u64, (Term, Entry)>,
-    /// What the map was behind an entry.
+    /// What the map was behind an entry, and each key.
     states: BTreeMap<u64, u64>,
+    pub values: Values,
     /// Everything up to an entry, as one number.
     chains: HashMap<(u64, Term), u64>,
     /// The members as of the last of them, and whoever was one.
@@ -65,8 +68,9 @@ pub struct Watched {
     /// The terms of the entries behind `log_start` that were looked at.
     log: VecDeque<Term>,
     log_start: u64,
-    /// Everything up to here was looked at when it was applied.
+    /// Everything up to here was looked at when it was applied; and what this was before the last turn.
     applied: u64,
+    applied_before: u64,
     /// The newest term that a message of this machine has named.
     named: Option<Term>,
     /// When it heard whom, and when it became leader, or a leader of others.
@@ -86,6 +90,12 @@ pub fn digest_of(map: &Map) -> u64 {
     }
     map.answers_len().hash(&mut hasher);
     hasher.finish()
+}
+
+/// A majority of the voters, and in a joint configuration of the new ones too. Not the node's own count, which is what is judged.
+fn is_majority(membership: &Membership, holds: impl Fn(NodeId) -> bool) -> bool {
+    let sets = [&membership.config.voters, &membership.config.new_voters];
+    sets.iter().all(|ids| ids.is_empty() || ids.iter().filter(|id| holds(**id)).count() > ids.len() / 2)
 }
 
 impl World {
@@ -109,11 +119,12 @@ impl World {
     /// A machine has crashed. A term that a lone voter has begun and not saved may begin anew, for nobody has heard of it.
     pub(super) fn check_crash(&mut self, machine: usize) {
         let (term_there, _) = self.machines[machine].disk.vote();
+        let id = self.machines[machine].uuid.node_id();
         let forgotten: Vec<Term> = self
             .seen
             .leaders
             .iter()
-            .filter(|(term, at)| **term > term_there && **at == machine)
+            .filter(|(term, leader)| **term > term_there && **leader == id)
             .map(|(term, _)| *term)
             .collect();
         for term in forgotten {
@@ -196,9 +207,9 @@ impl World {
         let term = raft.term();
         let mut wrong = None;
         let is_new = !self.seen.leaders.contains_key(&term);
-        let leader = *self.seen.leaders.entry(term).or_insert(machine);
-        if leader != machine {
-            wrong = Some(format!("election safety: {leader} and {machine} lead in term {}", term.get()));
+        let leader = *self.seen.leaders.entry(term).or_insert(raft.id());
+        if leader != raft.id() {
+            wrong = Some(format!("election safety: {leader:?} and {machine} lead in term {}", term.get()));
         }
         // One that late votes make a leader of a term that is over owes nothing to later ones.
         let is_newest = self.seen.leaders.last_key_value().is_some_and(|(newest, _)| *newest == term);
@@ -216,7 +227,7 @@ impl World {
         let raft = replica_of(&self.machines[machine]).raft();
         let watched = &self.machines[machine].watched;
         let heard = |id: NodeId| watched.heard.get(&id).copied().unwrap_or(0).max(watched.leads_since);
-        let is_heard = raft.membership().is_majority(|id| id == raft.id() || heard(id) + SILENCE_MAX > self.now);
+        let is_heard = is_majority(raft.membership(), |id| id == raft.id() || heard(id) + SILENCE_MAX > self.now);
         if !is_heard && self.machines[machine].disturbed_until() + SILENCE_MAX < self.now {
             wrong = Some(format!("{machine} still leads and has heard no majority for long"));
         }
@@ -247,8 +258,8 @@ impl World {
                         Entry::Config(membership) => Some(Arc::clone(membership)),
                         Entry::Term(_) | Entry::Command(_) => None,
                     });
-                    if !raft.membership().is_majority(has)
-                        && !then.into_iter().chain(later).any(|membership| membership.is_majority(has))
+                    if !is_majority(raft.membership(), has)
+                        && !then.into_iter().chain(later).any(|membership| is_majority(&membership, has))
                     {
                         wrong =
                             Some(format!("{machine} applies the entry {index}, which no majority has on its disks"));
@@ -256,6 +267,10 @@ impl World {
                     if let Entry::Config(membership) = entry {
                         self.seen.note_members(membership, &mut self.met);
                     }
+                    if !self.seen.values.apply(index, entry) {
+                        wrong = Some(format!("{machine} applies the entry {index}, and nobody has the one before"));
+                    }
+                    self.clients.applied = index;
                     self.seen.committed.insert(index, (term, entry.clone()));
                 }
             }
@@ -266,7 +281,8 @@ impl World {
                 wrong = Some(format!("{machine} has another state at {applied} than another node had"));
             }
         }
-        self.machines[machine].watched.applied = applied.max(from - 1);
+        let watched = &mut self.machines[machine].watched;
+        (watched.applied_before, watched.applied) = (from - 1, applied.max(from - 1));
         if let Some(wrong) = wrong {
             self.fail(|| wrong);
         }
@@ -277,7 +293,7 @@ impl World {
         let node = &self.machines[machine];
         let (own, disk) = (node.uuid.node_id(), &node.disk);
         let (term_there, vote_there) = disk.vote();
-        let leader_of = |term: Term| self.seen.leaders.get(&term).map(|at| self.machines[*at].uuid.node_id());
+        let leader_of = |term: Term| self.seen.leaders.get(&term).copied();
         // Of a vote that is over by now a newer one tells as well; and who leads has all votes, whoever had them before.
         let has_vote = |term: Term, to: NodeId| {
             let is_over = vote_there.is_some() && vote_there == leader_of(term);
@@ -316,7 +332,7 @@ impl World {
         };
         let is_for_leader = |term: Term| leader_of(term) == Some(to);
         let is_second_vote = if let Message::VoteReply { term, granted: true } = message {
-            !is_for_leader(*term) && *self.seen.votes.entry((machine, *term)).or_insert(to) != to
+            !is_for_leader(*term) && *self.seen.votes.entry((own, *term)).or_insert(to) != to
         } else {
             false
         };
@@ -335,7 +351,8 @@ impl World {
 
     /// Whether the leader of a term has this entry, so that it counts who else has it: others it only takes out of its followers' logs.
     fn counts(&self, term: Term, position: LogPosition) -> bool {
-        let leader = self.seen.leaders.get(&term).and_then(|at| self.machines[*at].replica.as_ref());
+        let leader = self.seen.leaders.get(&term).and_then(|id| self.numbers.get(id));
+        let leader = leader.and_then(|at| self.machines[*at].replica.as_ref());
         leader.map(Replica::raft).filter(|raft| raft.is_leader() && raft.term() == term).is_some_and(|raft| {
             let index = position.index.get();
             let compacted = self.seen.committed.get(&index).filter(|_| index <= raft.start().index.get());
@@ -378,7 +395,7 @@ impl World {
         };
         if is_calm(machine)
             && self.machines[machine].watched.leads_since < calm_since
-            && raft.membership().is_majority(is_near)
+            && is_majority(raft.membership(), is_near)
         {
             let term = raft.term().get();
             self.fail(|| format!("{machine}, a leader whom nothing has disturbed, was unseated in term {term}"));
@@ -393,6 +410,30 @@ impl World {
         }
     }
 
+    /// A read was answered: it shows what was so at a moment between question and answer.
+    pub(super) fn check_shown(&mut self, shown: &Shown) {
+        let between = shown.known..=self.seen.values.applied();
+        if !self.seen.values.was(&shown.key, between.clone(), shown.value.as_deref()) {
+            self.fail(|| {
+                format!("a read is answered with what was not so at any of the entries {between:?}: {shown:?}")
+            });
+        }
+    }
+
+    /// A read that may be stale was answered: it shows what the node had applied just then, so that it never goes back.
+    pub(super) fn check_stale(&mut self, machine: usize, id: u64, answer: &Answer) {
+        let (key, value) = self.clients.on_stale_answer(id, answer);
+        let watched = &self.machines[machine].watched;
+        let between = watched.applied_before..=watched.applied;
+        self.met.note("a stale read answered");
+        if watched.applied < self.seen.values.applied() {
+            self.met.note("a stale read of an old state");
+        }
+        if answer.lag_ms.is_none() || !self.seen.values.was(&key, between.clone(), value.as_deref()) {
+            self.fail(|| format!("{machine} has applied {between:?}, and shows {key} as {value:?}: {answer:?}"));
+        }
+    }
+
     /// A backup was made.
     pub(super) fn check_image(&mut self, bytes: &[u8]) {
         match image::read(bytes) {
@@ -404,20 +445,6 @@ impl World {
             }
             Err(error) => self.fail(|| format!("a backup cannot be read: {error}")),
         }
-    }
-
-    /// The whole map anew, out of all entries that were ever committed.
-    pub(super) fn replayed(&self) -> Result<Map, String> {
-        let mut map = Map::new(0);
-        for (expected, (index, (_, entry))) in (1..).zip(&self.seen.committed) {
-            if *index != expected {
-                return Err(format!("nobody has applied the entry {expected}"));
-            }
-            if let Entry::Command(bytes) = entry {
-                map.apply(*index, &Command::read(bytes).expect("it was applied"));
-            }
-        }
-        Ok(map)
     }
 
     /// Whether all members have applied the same, and somebody leads.
@@ -442,7 +469,7 @@ impl World {
         if !self.is_settled() {
             return Err(format!("members differ long after everything was healed: {members:?} are at {applied:?}"));
         }
-        let replayed = self.replayed()?;
+        let replayed = self.seen.values.map();
         let is_same =
             |map: &Map| map.range("", None).eq(replayed.range("", None)) && map.answers_len() == replayed.answers_len();
         if let Some(at) = replicas.iter().position(|replica| !is_same(replica.map())) {

@@ -28,13 +28,18 @@ pub enum Fault {
     PauseLeader,
     /// Between the look at the clock and what follows from it.
     PauseInTurn,
+    /// The same, and when it goes on nobody hears it.
+    PauseInTurnCutOff,
     SlowDisk,
     FullDisk,
     Loss,
     Burst,
     Backup,
     Transfer,
+    /// Something goes wrong with one of the two while the lead is handed over.
+    DisturbedTransfer,
     AddLearner,
+    RemoveLearner,
     ChangeMembership,
     RemoveLeader,
 }
@@ -57,13 +62,16 @@ impl Fault {
         (Self::Pause, 2),
         (Self::PauseLeader, 3),
         (Self::PauseInTurn, 3),
+        (Self::PauseInTurnCutOff, 3),
         (Self::SlowDisk, 3),
         (Self::FullDisk, 2),
         (Self::Loss, 2),
         (Self::Burst, 1),
         (Self::Backup, 2),
         (Self::Transfer, 5),
+        (Self::DisturbedTransfer, 4),
         (Self::AddLearner, 4),
+        (Self::RemoveLearner, 3),
         (Self::ChangeMembership, 6),
         (Self::RemoveLeader, 3),
     ];
@@ -156,12 +164,16 @@ impl World {
                 self.pause(self.leader_or(machine), nanos / 2);
             }
             Fault::PauseInTurn => {
-                let leader = self.leader_or(machine);
                 if self.leader().is_some() {
                     self.met.note("a pause of a leader in a turn");
                 }
-                self.machines[leader].stale_now = Some(self.local(leader));
-                self.pause(leader, nanos / 2);
+                self.pause_in_turn(self.leader_or(machine), nanos / 2);
+            }
+            Fault::PauseInTurnCutOff => {
+                self.met.note("a pause of a leader in a turn that cuts it off");
+                let leader = self.leader_or(machine);
+                self.pause_in_turn(leader, nanos / 2);
+                self.cut_where(nanos, |from, to| from == leader || to == leader);
             }
             Fault::SlowDisk => {
                 self.met.note("a slow disk");
@@ -186,25 +198,59 @@ impl World {
                 let uuid = (!self.rng.one_in(3)).then(|| self.machines[to].uuid);
                 self.ask_admin(machine, Question::TransferLeader(uuid));
             }
+            Fault::DisturbedTransfer => {
+                let to = self.rng.index(count);
+                self.disturbed_transfer(machine, to, nanos);
+            }
             Fault::AddLearner => {
                 let member = self.rng.index(count);
-                self.ask_admin(machine, Question::AddLearner(self.member(member)));
+                if self.may_be_named(member) {
+                    self.ask_admin(machine, Question::AddLearner(self.member(member)));
+                }
+            }
+            Fault::RemoveLearner => {
+                let learner = self.machines[self.rng.index(count)].uuid;
+                self.ask_admin(machine, Question::RemoveLearner(learner));
             }
             Fault::ChangeMembership => {
-                let voters: Vec<Uuid> =
-                    (0..count).filter(|_| !self.rng.one_in(3)).map(|at| self.machines[at].uuid).collect();
+                let named: Vec<usize> = (0..count).filter(|_| !self.rng.one_in(3)).collect();
+                let voters = self.uuids_of(named.into_iter());
                 if !voters.is_empty() {
                     self.ask_admin(machine, Question::ChangeMembership(voters));
                 }
             }
             Fault::RemoveLeader => {
                 let leader = self.leader();
-                let others: Vec<Uuid> =
-                    (0..count).filter(|at| Some(*at) != leader).map(|at| self.machines[at].uuid).collect();
+                let others = self.uuids_of((0..count).filter(|at| Some(*at) != leader));
                 if leader.is_some() && !others.is_empty() {
                     self.ask_admin(machine, Question::ChangeMembership(others));
                 }
             }
+        }
+    }
+
+    /// Of those of some machines that operators may name.
+    fn uuids_of(&self, machines: impl Iterator<Item = usize>) -> Vec<Uuid> {
+        machines.filter(|at| self.may_be_named(*at)).map(|at| self.machines[at].uuid).collect()
+    }
+
+    /// It has looked at the clock, and goes on as if no time had passed.
+    fn pause_in_turn(&mut self, machine: usize, nanos: u64) {
+        self.machines[machine].stale_now = Some(self.local(machine));
+        self.pause(machine, nanos);
+    }
+
+    fn disturbed_transfer(&mut self, asked: usize, to: usize, nanos: u64) {
+        let Some(leader) = self.leader().filter(|leader| *leader != to) else { return };
+        self.met.note("a fault amid a hand-over");
+        self.ask_admin(asked, Question::TransferLeader(Some(self.machines[to].uuid)));
+        match self.rng.below(6) {
+            0 => self.crash(to, Left::Some),
+            1 => self.crash(leader, Left::Some),
+            2 => self.pause(to, nanos / 2),
+            3 => self.pause(leader, nanos / 2),
+            4 => self.cut(leader, to, nanos),
+            _ => self.cut(to, leader, nanos),
         }
     }
 
@@ -223,6 +269,9 @@ impl World {
     fn burst(&mut self, machine: usize) {
         self.met.note("a burst of writes");
         let to = self.leader_or(machine);
+        if self.is_blank(to) {
+            return;
+        }
         for _ in 0..BURST {
             self.burst_id += 1;
             let id = BURST_IDS.start + self.burst_id;

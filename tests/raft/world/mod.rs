@@ -4,8 +4,10 @@
 mod checks;
 pub mod faults;
 mod net;
+mod replace;
 mod script;
 mod turn;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ use bigbunny::time::Instant;
 
 use self::checks::{Seen, Watched};
 use self::net::Link;
+use self::replace::{REPLACE_INTERVAL, Replacement};
 use crate::clients::{Asked, Clients};
 use crate::disk::{Disk, Left};
 use crate::met::{Met, Step};
@@ -31,7 +34,8 @@ pub const MS: u64 = 1_000_000;
 const ADMIN_IDS: std::ops::Range<u64> = 1..1_000_000;
 const BURST_IDS: std::ops::Range<u64> = 1_000_000..2_000_000;
 const WATCH_IDS: std::ops::Range<u64> = 2_000_000..3_000_000;
-const CLIENT_IDS: u64 = 3_000_000;
+const STALE_IDS: std::ops::Range<u64> = 3_000_000..4_000_000;
+const CLIENT_IDS: u64 = 4_000_000;
 /// Keys with long values, and how long they are.
 const BALLAST: u64 = 12;
 const BALLAST_BYTES: usize = 50_000;
@@ -81,6 +85,7 @@ enum Event {
     Answer { id: u64, answer: Answer },
     GiveUp { id: u64 },
     Fault,
+    Replace,
     Heal { from: usize, to: usize, cut: u64 },
     DiskRoom { machine: usize, life: u64 },
 }
@@ -101,6 +106,7 @@ pub struct World {
     reign_changes: u64,
     is_faulty: bool,
     is_healed: bool,
+    replacement: Option<Replacement>,
     pub clients: Clients,
     watchers: Watchers,
     admin_id: u64,
@@ -119,7 +125,7 @@ impl World {
     }
 
     pub fn with(profile: Profile, mut rng: Rng, tells: bool) -> Self {
-        let clients = Clients::new(rng.fork(), CLIENT_IDS);
+        let clients = Clients::new(rng.fork(), CLIENT_IDS, STALE_IDS.start);
         let watchers = Watchers::new(rng.fork(), WATCH_IDS.start);
         let mut machines = Vec::new();
         for number in 0..profile.machines {
@@ -164,6 +170,7 @@ impl World {
             reign_changes: 0,
             is_faulty: false,
             is_healed: false,
+            replacement: None,
             clients,
             watchers,
             admin_id: 0,
@@ -209,6 +216,10 @@ impl World {
         self.ask_all(watches);
         self.schedule(self.now, Event::Client);
         self.schedule(self.now, Event::Fault);
+        if self.profile.replaces_machine {
+            self.replacement = Some(Replacement::new(self.rng.index(self.machines.len())));
+            self.schedule(self.now, Event::Replace);
+        }
         let nanos = self.profile.faulty_seconds * 1_000 * MS;
         self.run_for(nanos)?;
         self.settle()?;
@@ -243,7 +254,7 @@ impl World {
     pub fn settle(&mut self) -> Result<(), String> {
         self.heal();
         let end = self.now + SETTLE_TIME_MAX;
-        while self.now < end && (self.clients.open_len() > 0 || !self.is_settled()) {
+        while self.now < end && (self.clients.open_len() > 0 || self.is_held_back() || !self.is_settled()) {
             self.run_for(200 * MS)?;
         }
         if self.clients.open_len() > 0 {
@@ -274,7 +285,7 @@ impl World {
         if bytes.len() != members.len() || bytes.windows(2).any(|pair| pair[0] != pair[1]) {
             return Err("the backups of equal nodes are not the same bytes".to_owned());
         }
-        self.watchers.check(&self.replayed()?)?;
+        self.watchers.check(self.seen.values.map())?;
         self.clients.histories.check()?;
         self.met.simulated_ms = self.now / MS;
         for (what, count) in [
@@ -394,14 +405,16 @@ impl World {
             Event::Client => {
                 if self.is_faulty {
                     let asked = self.clients.ask(self.now, self.machines.len());
-                    self.ask_all(asked.into_iter().collect());
+                    let stale = self.rng.one_in(6).then(|| self.clients.ask_stale(self.machines.len()));
+                    self.ask_all(asked.into_iter().chain(stale).collect());
                     let pause = self.rng.log_between(MS / 2, self.profile.client_pause_max_ms * MS);
                     self.schedule(self.now + pause, Event::Client);
                 }
             }
             Event::Ask(Asked { id, node, question }) => {
-                if self.machines[node].replica.is_some() {
-                    return self.arrive(node, Input::Question { id, question, is_stale: false });
+                if self.machines[node].replica.is_some() && !self.is_blank(node) {
+                    let is_stale = STALE_IDS.contains(&id);
+                    return self.arrive(node, Input::Question { id, question, is_stale });
                 }
                 let again = match WATCH_IDS.contains(&id) {
                     true => self.watchers.on_refused(id, self.machines.len()),
@@ -422,6 +435,12 @@ impl World {
                     self.random_fault();
                     let pause = self.rng.log_between(10 * MS, self.profile.fault_pause_max_ms * MS);
                     self.schedule(self.now + pause, Event::Fault);
+                }
+            }
+            Event::Replace => {
+                if self.is_faulty {
+                    self.replace_on();
+                    self.schedule(self.now + REPLACE_INTERVAL, Event::Replace);
                 }
             }
             Event::Heal { from, to, cut } => self.heal_link(from, to, cut),
@@ -465,6 +484,9 @@ impl World {
             if is_repeated {
                 self.met.note("a repeated write answered as the first time");
             }
+        }
+        if let Some(shown) = led.shown {
+            self.check_shown(&shown);
         }
         self.ask_again(led.again.into_iter().collect());
     }

@@ -10,6 +10,8 @@ use super::{Event, MS, World};
 
 /// As many messages with entries may be unanswered.
 const WINDOW: u32 = 8;
+/// A message is on its way no longer, where nothing holds it back.
+const DELAY_MAX: u64 = 2 * MS;
 
 /// The way from one machine to another.
 #[derive(Default)]
@@ -70,6 +72,11 @@ impl World {
         }
     }
 
+    /// Whether a link still holds back what was sent before everything was healed.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.links.values().any(|link| link.busy_until > self.now + DELAY_MAX)
+    }
+
     pub(super) fn stall(&mut self, from: usize, to: usize, nanos: u64) {
         let until = self.now + nanos;
         let link = self.link(from, to);
@@ -81,6 +88,7 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, to: NodeId, cluster: Option<Uuid>, message: &Message) {
         self.check_leaves(from, to, message);
+        // One that was replaced is not there any more: at its address answers another.
         let Some(&to) = self.numbers.get(&to) else { return };
         assert!(to != from, "nobody speaks to himself");
         let now = self.now;
@@ -109,7 +117,7 @@ impl World {
         }
         let mut bytes = Vec::new();
         message.write(&mut bytes);
-        let mut delay = self.rng.log_between(MS / 20, 2 * MS);
+        let mut delay = self.rng.log_between(MS / 20, DELAY_MAX);
         let (late_one_in, twice_one_in) = (self.profile.late_one_in, self.profile.twice_one_in);
         if self.is_faulty && late_one_in > 0 && self.rng.one_in(late_one_in) {
             self.met.note("a message delayed");

@@ -10,7 +10,7 @@ use bigbunny::raft::Term;
 use bigbunny::raft::lead::Image;
 use bigbunny::raft::member::Uuid;
 
-use super::{ADMIN_IDS, BURST_IDS, Event, MS, World, replica_of};
+use super::{ADMIN_IDS, BURST_IDS, Event, MS, STALE_IDS, World, replica_of};
 use crate::clients::index_of;
 use crate::disk::Left;
 use crate::met::{Kind, Step};
@@ -137,14 +137,17 @@ impl World {
             self.send(machine, to, cluster, &message);
         }
         for (id, answer) in answers {
-            self.answer(id, answer);
+            self.answer(machine, id, answer);
         }
         if left == 0 {
             self.crash(machine, Left::Some);
         }
     }
 
-    fn answer(&mut self, id: u64, answer: Answer) {
+    fn answer(&mut self, machine: usize, id: u64, answer: Answer) {
+        if STALE_IDS.contains(&id) {
+            return self.check_stale(machine, id, &answer);
+        }
         if answer.kind == AnswerKind::Bytes {
             self.met.note("a backup taken");
             self.check_image(&answer.body);
@@ -173,6 +176,8 @@ impl World {
             self.met.note("leader kept after a failed hand-over");
         } else if text.contains("Added") {
             self.met.note("learner added");
+        } else if text.contains("Removed") {
+            self.met.note("a learner removed");
         }
         self.admin_answers.insert(id, answer);
     }
@@ -256,7 +261,8 @@ impl World {
             Kind::Entries => 1,
             Kind::Vote | Kind::OwnSnapshot | Kind::Compaction => 5,
             Kind::Installation | Kind::LeadersSnapshot => 10,
-            Kind::EntriesForOthers | Kind::Cut | Kind::Cluster | Kind::Removal => 40,
+            Kind::EntriesForOthers | Kind::Cluster | Kind::Removal => 40,
+            Kind::Cut => 200,
         };
         let permille = self.profile.disk_crash_permille * kinds.iter().map(times).max().unwrap_or(0);
         let is_hit = !self.is_healed && self.rng.chance(permille);
