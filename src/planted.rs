@@ -73,6 +73,13 @@ bugs! {
         ForwardedTwice = "forwarded write sent again by itself",
         WatchSkips = "watch that skips what came while it waited",
     }
+    /// Those of its journal.
+    OF_JOURNAL {
+        PreviousEndUnchecked = "end of the part before not checked",
+        PlaceNotSummed = "place left out of a record's checksum",
+        NamedBeforeWritten = "part named before its first record is on disk",
+        CutRecordTaken = "record cut at a sector's edge taken as whole",
+    }
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::disk::Disk;
+use crate::planted::{self, Bug};
 use crate::raft::entry::Entry;
 use crate::raft::member::{Membership, Uuid};
 use crate::raft::node::{Append, Restored, Save, Start};
@@ -151,7 +152,7 @@ impl<D: Disk> Journal<D> {
                     if before.number + 1 != number {
                         return Err(damaged("the one before it is missing"));
                     }
-                    if header.previous_end != before_end {
+                    if header.previous_end != before_end && !planted::is(Bug::PreviousEndUnchecked) {
                         return Err(Unreadable::Damaged(part_name(before.number), "a record in it is damaged"));
                     }
                     complete.push_back(Complete { number: before.number, last });
@@ -269,8 +270,13 @@ fn begin_part<D: Disk>(disk: &D, part_bytes: usize, has_spare: bool, header: &He
     record.put_array(header.uuid.bytes());
     write_save(&header.before, &mut record);
     seal(&mut record, 0, &Salt::default());
-    disk.write(&file, 0, &record)?;
-    disk.rename(SPARE, &part_name(header.number))?;
+    if planted::is(Bug::NamedBeforeWritten) {
+        disk.rename(SPARE, &part_name(header.number))?;
+        disk.write(&file, 0, &record)?;
+    } else {
+        disk.write(&file, 0, &record)?;
+        disk.rename(SPARE, &part_name(header.number))?;
+    }
     Ok((file, record.len() as u64))
 }
 
@@ -306,6 +312,10 @@ fn read_record<'b>(bytes: &'b [u8], place: usize, salt: &Salt) -> Option<(&'b [u
 }
 
 fn sum_of(length_and_body: &[u8], place: u64, salt: &Salt) -> [u8; SUM_BYTES] {
+    let place = if planted::is(Bug::PlaceNotSummed) { 0 } else { place };
+    let of_first_sector = length_and_body.len().min(SECTOR_BYTES - SUM_BYTES);
+    let length_and_body =
+        if planted::is(Bug::CutRecordTaken) { &length_and_body[..of_first_sector] } else { length_and_body };
     let sum: [u8; 32] = Sha256::new()
         .chain_update(salt)
         .chain_update(place.to_le_bytes())

@@ -230,80 +230,143 @@ fn open_or_create(disk: &Dying) -> io::Result<(Journal<Dying>, Option<Restored>)
     }
 }
 
-#[test]
-fn a_crash_at_any_step_loses_nothing_that_was_on_disk_and_tears_nothing() {
-    let (mut lives, mut lost, mut kept, mut parts) = (0, 0, 0, 0);
-    for seed in 1..400_u64 {
-        let disk = Dying::new(seed * 0x9e37_79b9);
-        let mut dice = Dice(seed * 0x85eb_ca6b + 1);
-        // What is on disk for sure, and what may be.
-        let mut model = Model::default();
-        let mut maybe = model.clone();
-        for _ in 0..6 {
-            disk.dies_in(1 + dice.below(60));
-            lives += 1;
-            let Ok((mut journal, restored)) = open_or_create(&disk) else { continue };
-            let found = Model::of(restored.as_ref());
-            assert!(found == model || found == maybe, "seed {seed}: {found:?}, and not {model:?} nor {maybe:?}");
-            if model != maybe {
-                (lost, kept) = (lost + u64::from(found == model), kept + u64::from(found == maybe));
-            }
-            model = found;
-            maybe = model.clone();
-            loop {
-                let saves: Vec<Save> = (0..=dice.below(3)).map(|_| maybe.draw(&mut dice)).collect();
-                if journal.commit(&saves).is_err() {
-                    break;
-                }
-                model.clone_from(&maybe);
-            }
-            parts = parts.max(disk.names().unwrap().len());
+/// How often something came about.
+#[derive(Default)]
+struct Counts {
+    lives: u64,
+    lost: u64,
+    kept: u64,
+    parts: usize,
+    refused: u64,
+    cut: u64,
+    unharmed: u64,
+}
+
+/// A journal that dies at six of its steps.
+fn crash(seed: u64, counts: &mut Counts) {
+    let disk = Dying::new(seed * 0x9e37_79b9);
+    let mut dice = Dice(seed * 0x85eb_ca6b + 1);
+    // What is on disk for sure, and what may be.
+    let mut model = Model::default();
+    let mut maybe = model.clone();
+    for _ in 0..6 {
+        disk.dies_in(1 + dice.below(60));
+        counts.lives += 1;
+        let Ok((mut journal, restored)) = open_or_create(&disk) else { continue };
+        let found = Model::of(restored.as_ref());
+        assert!(found == model || found == maybe, "found {found:?}, and not {model:?} nor {maybe:?}");
+        if model != maybe {
+            counts.lost += u64::from(found == model);
+            counts.kept += u64::from(found == maybe);
         }
+        model = found;
+        maybe = model.clone();
+        loop {
+            let saves: Vec<Save> = (0..=dice.below(3)).map(|_| maybe.draw(&mut dice)).collect();
+            if journal.commit(&saves).is_err() {
+                break;
+            }
+            model.clone_from(&maybe);
+        }
+        counts.parts = counts.parts.max(disk.names().unwrap().len());
     }
-    assert!(lives > 2_000 && lost > 300 && kept > 300 && parts > 3, "{lives} {lost} {kept} {parts}");
 }
 
 #[test]
-fn damage_anywhere_but_in_the_last_record_ends_the_start() {
-    let disk = Dying::new(1);
+fn a_crash_at_any_step_loses_nothing_that_was_on_disk_and_tears_nothing() {
+    let mut counts = Counts::default();
+    (1..400).for_each(|seed| crash(seed, &mut counts));
+    let Counts { lives, lost, kept, parts, .. } = counts;
+    assert!(lives > 2_000 && lost > 300 && kept > 300 && parts > 3, "{lives} {lost} {kept} {parts}");
+}
+
+/// A journal with bits turned everywhere, and with sectors where others belong. The disk it is on.
+fn damage(seed: u64, counts: &mut Counts) -> Dying {
+    let disk = Dying::new(seed);
     let (mut journal, _) = open_or_create(&disk).unwrap();
-    let mut dice = Dice(5);
+    let mut dice = Dice(seed * 0x85eb_ca6b + 5);
     let mut model = Model::default();
-    let mut before_last = Model::default();
+    // What it was before the last record, before the one before that, and so on.
+    let mut before = VecDeque::new();
     for _ in 0..40 {
-        before_last = model.clone();
+        before.push_front(model.clone());
         // Every other one takes the place of the one before: without it nothing would be missing.
         let last = model.last() - u64::from(model.last() > 0 && dice.below(2) == 0);
         model.entries.truncate(last as usize);
         model.entries.push(format!("{} {}", dice.below(1_000), "x".repeat(dice.below(900) as usize)));
         journal.commit(&[append(last, &[model.entries.last().unwrap()])]).unwrap();
     }
-    let (mut refused, mut cut, mut unharmed) = (0, 0, 0);
+    let mut check = |lost_max: usize, of: &dyn Fn() -> String| match Journal::open(disk.clone(), SHORT_PART_BYTES) {
+        Err(Unreadable::Damaged(..)) => counts.refused += 1,
+        Err(Unreadable::Io(name, error)) => panic!("{name}: {error}"),
+        Ok(Err(_)) => panic!("there is a journal, with {}", of()),
+        Ok(Ok((_, held))) => {
+            let found = Model::of(held.restored.as_ref());
+            // Behind a record, up to the next sector, and behind the last one nothing is said.
+            counts.unharmed += u64::from(found == model);
+            // The last record may be one that was cut off by a crash, and where more is overwritten those before it, too.
+            let is_cut = before.iter().take(lost_max).any(|before| found == *before);
+            counts.cut += u64::from(is_cut);
+            let entries = found.entries.len();
+            assert!(found == model || is_cut, "{entries} entries are taken as whole, with {}", of());
+        }
+    };
     for name in disk.names().unwrap() {
-        let length = disk.read(&name).unwrap().len();
-        for place in (0..length).step_by(97) {
-            let file = disk.open(&name).unwrap();
-            let byte = file.borrow()[place];
+        let file = disk.open(&name).unwrap();
+        let whole = file.borrow().clone();
+        for place in (0..whole.len()).step_by(97) {
             file.borrow_mut()[place] ^= 0x40;
-            match Journal::open(disk.clone(), SHORT_PART_BYTES) {
-                Err(Unreadable::Damaged(..)) => refused += 1,
-                Err(Unreadable::Io(name, error)) => panic!("{name}: {error}"),
-                Ok(Err(_)) => panic!("{name} {place}: there is a journal"),
-                Ok(Ok((_, held))) => {
-                    let found = Model::of(held.restored.as_ref());
-                    // Behind a record, up to the next sector, and behind the last one nothing is said.
-                    unharmed += usize::from(found == model);
-                    cut += usize::from(found == before_last);
-                    assert!(found == model || found == before_last, "{name} {place}: {}", found.entries.len());
-                }
-            }
-            file.borrow_mut()[place] = byte;
+            check(1, &|| format!("a bit of {name} turned at {place}"));
+            file.borrow_mut()[place] = whole[place];
+        }
+        let sectors = (whole.len() / 512) as u64;
+        for _ in 0..sectors * 4 {
+            let count = 1 + dice.below(3);
+            let [from, to] = [0; 2].map(|_| 512 * dice.below(sectors - count) as usize);
+            file.borrow_mut().copy_within(from..from + 512 * count as usize, to);
+            check(count as usize, &|| format!("{count} sectors of {name} at {from} written at {to} too"));
+            file.borrow_mut().clone_from(&whole);
         }
     }
-    assert!(refused > 100 && (1..20).contains(&cut) && unharmed > 10, "{refused} {cut} {unharmed}");
+    disk
+}
+
+#[test]
+fn damage_anywhere_but_in_the_last_record_ends_the_start() {
+    let mut counts = Counts::default();
+    let disk = damage(1, &mut counts);
+    let Counts { refused, cut, unharmed, .. } = counts;
+    assert!(refused > 200 && (1..40).contains(&cut) && unharmed > 20, "{refused} {cut} {unharmed}");
     disk.0.borrow_mut().files.remove("log-2").unwrap();
     let Err(Unreadable::Damaged(name, what)) = Journal::open(disk, SHORT_PART_BYTES) else { panic!() };
     assert_eq!((name.as_str(), what), ("log-3", "the one before it is missing"));
+}
+
+/// `scripts/planted-bugs` prints this table: after how many seeds of crashes and damage each mistake is found, and what it says then.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_bugs_are_found() {
+    use std::io::Write as _;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crate::planted::{self, Bug};
+
+    // The runs are meant to fail.
+    std::panic::set_hook(Box::new(|_| {}));
+    let chosen = std::env::var("BBD_BUG").unwrap_or_default();
+    for &(bug, name) in Bug::OF_JOURNAL.iter().filter(|(_, name)| name.contains(&chosen)) {
+        planted::plant(Some(bug));
+        let run = |seed| {
+            crash(seed, &mut Counts::default());
+            damage(seed, &mut Counts::default());
+        };
+        let found = (1..200).find_map(|seed| Some((seed, catch_unwind(AssertUnwindSafe(|| run(seed))).err()?)));
+        planted::plant(None);
+        let (seed, panic) = found.unwrap_or_else(|| panic!("{name} is not found"));
+        let says: String = panic.downcast_ref::<String>().map_or("?", String::as_str).chars().take(100).collect();
+        // At once: the harness keeps what passing tests print.
+        let _ = writeln!(io::stdout(), "{name:<50}{seed:>10}  {says}");
+    }
 }
 
 #[test]
