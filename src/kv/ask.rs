@@ -397,6 +397,14 @@ impl Answer {
         Self::json(409, body)
     }
 
+    /// A node that was to become a member belongs to another cluster.
+    #[must_use]
+    pub fn of_foreigner() -> Self {
+        Self::not_allowed(
+            "it belongs to another cluster; to add it, stop it, move its --data-dir away, and start it as a new node",
+        )
+    }
+
     /// `{"Ok":TEXT}`
     #[must_use]
     pub fn ok(text: &str) -> Self {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,10 +107,13 @@ fn a_backup_taken_under_writes_is_restored_as_of_its_index_into_a_cluster_of_its
     assert_eq!(another.insist("/list", r#"{"limit":1000}"#), list);
     let port_of_old = nodes[2].port;
     let learner = format!("[{},\"127.0.0.1:{port_of_old}\"]", nodes[2].ask("/get-id", "").1);
-    // Nobody waits for the answer, which would be that it does not follow.
-    let mut asked = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
-    let head = format!("POST /add-learner HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", learner.len());
-    asked.write_all(format!("{head}{learner}").as_bytes()).unwrap();
+    // It is refused twice alike, and no member afterwards.
+    for _ in 0..2 {
+        let (status, said) = node.ask("/add-learner", &learner);
+        assert!(status == 409 && said.contains("it belongs to another cluster; to add it, stop it"), "{said}");
+        let members = node.ask("/metrics", "").1;
+        assert!(!members.contains(&format!("127.0.0.1:{port_of_old}")), "{members}");
+    }
     let log = dir.path().join(format!("log-{port_of_old}"));
     let deadline = Instant::now() + PATIENCE;
     while !fs::read_to_string(&log).unwrap().contains(" warn map_other_cluster ") {

@@ -37,6 +37,8 @@ struct Job {
 #[derive(Debug)]
 pub(super) enum Task {
     Add(Member),
+    /// A learner has turned out to belong to another cluster, and is to be gone before it is refused.
+    TakeBack(NodeId),
     /// The cluster was made, and is to be on the disk before anybody hears of it.
     Init,
     Remove(NodeId),
@@ -97,6 +99,7 @@ impl Replica {
     fn advance(&mut self, now: Instant, job: &mut Job) -> Progress {
         match &job.task {
             Task::Add(member) => self.advance_add(now, member.clone(), job.is_begun),
+            Task::TakeBack(id) => self.advance_take_back(now, *id, job.is_begun),
             Task::Init if self.applied.index.get() == 0 => Progress::Waits,
             Task::Init => Progress::Done(Answer::json(201, "{\"Ok\":\"Initialized\"}")),
             Task::Remove(id) => self.advance_remove(now, *id, job.is_begun),
@@ -135,6 +138,25 @@ impl Replica {
             config.non_voters.insert(id);
         }
         if self.raft.propose_config(now, config, Some(member)) { Progress::Begun } else { Progress::Waits }
+    }
+
+    /// A node has said that it belongs to another cluster: if it was to become a learner of this one, it does not.
+    pub(super) fn note_foreigner(&mut self, from: NodeId) {
+        if let Some(job) = &mut self.admin.current
+            && matches!(&job.task, Task::Add(member) if member.uuid.node_id() == from)
+        {
+            (job.task, job.is_begun) = (Task::TakeBack(from), false);
+        }
+    }
+
+    fn advance_take_back(&mut self, now: Instant, id: NodeId, is_begun: bool) -> Progress {
+        match self.raft.membership().is_voter(id) {
+            true => Progress::Done(Answer::of_foreigner()),
+            false => match self.advance_remove(now, id, is_begun) {
+                Progress::Done(_) => Progress::Done(Answer::of_foreigner()),
+                progress @ (Progress::Waits | Progress::Begun) => progress,
+            },
+        }
     }
 
     fn advance_remove(&mut self, now: Instant, id: NodeId, is_begun: bool) -> Progress {
@@ -213,6 +235,7 @@ impl Replica {
                 {
                     Answer::ok("Changed")
                 }
+                Task::TakeBack(_) => Answer::of_foreigner(),
                 Task::Init | Task::Add(_) | Task::Remove(_) | Task::Change(_) => Answer::unknown(),
             };
             out.reply(job.asker, answer);
@@ -228,6 +251,7 @@ impl Replica {
                 Task::Add(_) => Answer::not_allowed(
                     "it is a learner now, but does not follow yet: is it reachable at this address, with the same --internal-token?",
                 ),
+                Task::TakeBack(_) => Answer::of_foreigner(),
                 Task::Init | Task::Remove(_) | Task::Change(_) | Task::Transfer(_) => Answer::unknown(),
             };
             out.reply(job.asker, answer);

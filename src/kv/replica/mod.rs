@@ -548,7 +548,15 @@ impl Replica {
 
     fn on_message(&mut self, now: Instant, from: NodeId, cluster: Option<Uuid>, message: Message, out: &mut Outbox) {
         match (self.raft.cluster(), cluster) {
-            (Some(own), Some(other)) if own != other => return out.notice(Notice::OtherCluster { from }),
+            (Some(own), Some(other)) if own != other => {
+                self.note_foreigner(from);
+                // Who speaks hears of which cluster this node is; that again is not answered.
+                if !matches!(message, Message::Hello { .. }) {
+                    let Member { uuid, address } = self.settings.own.clone();
+                    out.messages.push((from, Message::Hello { cluster: Some(own), uuid, address }));
+                }
+                return out.notice(Notice::OtherCluster { from });
+            }
             (Some(_), _) => {}
             // A leader speaks to whoever it takes in; nobody else has anything to say to a node of no cluster.
             (None, Some(cluster)) if matches!(message, Message::Append { .. } | Message::Heartbeat { .. }) => {

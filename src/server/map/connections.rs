@@ -353,7 +353,11 @@ impl Map {
                             if speaker.proved.as_deref() == Some(uuid.to_string().as_str()) =>
                         {
                             speaker.who = Some((uuid.node_id(), cluster));
-                            self.links.hear_of(now.monotonic, Member { uuid, address });
+                            let from = uuid.node_id();
+                            self.links.hear_of(now.monotonic, Member { uuid, address: address.clone() });
+                            // The replica looks at the cluster alone.
+                            let message = Message::Hello { cluster, uuid, address };
+                            self.tell(now, Input::Message { from, cluster, message });
                         }
                         (message, Some((from, cluster))) => self.tell(now, Input::Message { from, cluster, message }),
                         (_, None) => return self.refuse_node(now, place, "it did not say who it is"),
