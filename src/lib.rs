@@ -15,7 +15,7 @@
 //! | [`peer`] | what two nodes say to each other, and the sealed link that carries it |
 //! | [`kv`] | the cluster map: its requests, its state, one node's copy of it |
 //! | [`raft`] | what nodes of the cluster map agree on, around the crate noraft |
-//! | [`store_id`] | sealing and opening store ids |
+//! | [`store_id`] | sealing and opening store ids; `siv` is what of AES-SIV it shares with the link |
 //! | [`wheel`], [`time`], [`wire`], [`json`] | timers, the two clocks, our byte formats, JSON |
 //! | [`metrics`], [`status`], [`log`] | what an operator sees: the table of metrics, `/status`, the log |
 //! | [`config`], [`cli`] | the table of flags, the client commands |
