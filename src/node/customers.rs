@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
+use super::LOOKED_UP_AHEAD_MAX;
 use super::arena::{Arena, Index};
 use super::store::CUSTOMERS_MAX;
 use crate::time::Instant;
@@ -86,6 +87,21 @@ impl Customers {
             return Some(self.latest);
         }
         self.index.find(hash_id(self.hasher, id), |handle| &*self.arena.get(handle).id == id)
+    }
+
+    /// [`Node::look_up_ahead`](super::Node::look_up_ahead), of the customers.
+    pub(super) fn look_up_ahead<'c>(&self, ids: impl Iterator<Item = &'c str>) {
+        let mut likely = [None; LOOKED_UP_AHEAD_MAX];
+        for (id, likely) in ids.filter(|id| !self.is_latest(id)).zip(&mut likely) {
+            *likely = self.index.likely(hash_id(self.hasher, id));
+        }
+        let customers = likely.iter().filter_map(|&handle| self.arena.find(handle?));
+        let heads =
+            customers.clone().map(|customer| customer.entries ^ customer.memory_bytes ^ customer.id.len() as u64);
+        std::hint::black_box(heads.fold(0, |seen, head| seen ^ head));
+        std::hint::black_box(
+            customers.fold(0, |seen, customer| seen ^ customer.id.as_bytes().first().copied().unwrap_or(0)),
+        );
     }
 
     fn is_latest(&self, id: &str) -> bool {

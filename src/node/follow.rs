@@ -117,7 +117,7 @@ impl Node {
             else {
                 return Err(self.join_anew(now, outbox));
             };
-            self.look_at_stores(some.iter().filter_map(Record::store));
+            self.stores.look_up_ahead(some.iter().filter_map(Record::store));
             for record in &some {
                 let is_repeated = place < repeated;
                 place += 1;

@@ -314,25 +314,11 @@ impl Node {
 
     /// Looks the stores and customers up that are about to be asked for, [`LOOKED_UP_AHEAD_MAX`] at most, and does nothing with them. Among many
     /// stores each look-up waits for memory several times, and each time for what the last one brought; those of several requests do not
-    /// depend on each other, so that here the processor waits for all of them at once, and finds them in its cache when they are served.
-    pub fn look_up_ahead<'k>(&self, stores: impl Iterator<Item = (&'k str, &'k StoreKey)>) {
-        self.look_at_stores(stores.map(|(customer, key)| {
-            std::hint::black_box(self.customers.find(customer));
-            key
-        }));
-    }
-
-    fn look_at_stores<'k>(&self, keys: impl Iterator<Item = &'k StoreKey>) {
-        let mut slots = [0; LOOKED_UP_AHEAD_MAX];
-        let mut count = 0;
-        for key in keys.take(LOOKED_UP_AHEAD_MAX) {
-            if let Some(slot) = self.stores.find(key) {
-                slots[count] = slot;
-                count += 1;
-            }
-        }
-        let seen = slots[..count].iter().fold(0, |seen, &slot| seen ^ self.stores.arena.get(slot).look_at_content());
-        std::hint::black_box(seen);
+    /// depend on each other. So it goes step by step, each for all of them: the processor waits for them at once, and finds them in its
+    /// cache when they are served.
+    pub fn look_up_ahead<'k>(&self, asked: impl Iterator<Item = (&'k str, &'k StoreKey)> + Clone) {
+        self.customers.look_up_ahead(asked.clone().map(|(customer, _)| customer));
+        self.stores.look_up_ahead(asked.map(|(_, key)| key));
     }
 
     /// Does what is asked and answers it.

@@ -5,7 +5,7 @@ use super::request::{Content, Etag, StoreKey, Target, TouchOnRead};
 use super::response::Refusal;
 use super::store::{Entry, State, cost_of_new_bytes};
 use super::timeouts::{EXPIRED_REMEMBERED_MS, TOMBSTONE_KEPT_MS};
-use super::{Arena, Ask, Asker, Node, Outbox, Outcome, Role, Stores};
+use super::{Arena, Ask, Asker, LOOKED_UP_AHEAD_MAX, Node, Outbox, Outcome, Role, Stores};
 use crate::planted::{self, Bug};
 use crate::time::Now;
 use crate::wheel::{Link, Timed};
@@ -45,6 +45,17 @@ fn hash_of_key(key: &StoreKey) -> u64 {
 impl Stores {
     pub(super) fn find(&self, key: &StoreKey) -> Option<u32> {
         self.index.find(hash_of_key(key), |slot| self.arena.get(slot).key == *key)
+    }
+
+    /// [`Node::look_up_ahead`], of the stores.
+    pub(super) fn look_up_ahead<'k>(&self, keys: impl Iterator<Item = &'k StoreKey>) {
+        let mut likely = [None; LOOKED_UP_AHEAD_MAX];
+        for (key, likely) in keys.zip(&mut likely) {
+            *likely = self.index.likely(hash_of_key(key));
+        }
+        let entries = likely.iter().filter_map(|&slot| self.arena.find(slot?));
+        std::hint::black_box(entries.clone().fold(0, |seen, entry| seen ^ entry.expires_ms()));
+        std::hint::black_box(entries.fold(0, |seen, entry| seen ^ entry.look_at_content()));
     }
 
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
