@@ -24,9 +24,10 @@
 //! # The life of a request
 //!
 //! `Server::visit_together` or `Server::visit` reads what a connection sent; `Intake::whole_request` finds a request in it (`Intake::next`,
-//! if it is not there whole, or not as usual): [`http::parse_head`], then [`api::prepare`] (who asks, for what, with which headers; the
-//! store id is opened here), then the body. The stores of several requests are looked up together (`Node::look_up_ahead`). Then, for one
-//! after the other, `Prepared::call` makes a [`node::request::Request`]; [`node::Node::on_request`] takes it through `pass_on` (is this the
+//! if it is not there whole, or not as usual): [`http::parse_head`], then [`api::prepare`] (who asks, for what, with which headers), then
+//! the body, and the store id is opened. Of requests of several connections the keys of the customers are looked up together before that
+//! (`KeyRing::look_up_ahead`), and of several requests the stores behind it (`Node::look_up_ahead`). Then, for one after the other,
+//! `Prepared::call` makes a [`node::request::Request`]; [`node::Node::on_request`] takes it through `pass_on` (is this the
 //! node to ask?), `admit` (lease, rate, idempotency key), `carry_out` (the operation, an `on_…` each), `answer`, and at last `serve_lines` (whoever waited
 //! for a lock that is free now). The answer borrows the store's bytes; [`api::write_answer`] copies them once, into the
 //! connection's output, and `Server::send` writes it.

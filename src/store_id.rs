@@ -335,6 +335,16 @@ impl KeyRing {
         if named.is_some() && is_decoded && is_authentic { read_plaintext(&message) } else { None }
     }
 
+    /// Looks the keys of customers up whose ids are about to be opened, and does nothing with them; with how many at most, and why, says
+    /// [`Node::look_up_ahead`](crate::node::Node::look_up_ahead).
+    pub fn look_up_ahead<'i>(&self, sealed: impl Iterator<Item = (&'i str, &'i [u8])>) {
+        self.ciphers.look_up_ahead(sealed.filter_map(|(customer, id)| {
+            let (id, _) = split(id)?;
+            let key = self.keys.keys.iter().position(|key| key.id.as_bytes() == id)?;
+            Some(Owner { key, customer })
+        }));
+    }
+
     /// A customer's cipher under the master key of this index.
     fn cipher(&mut self, key: usize, customer: &str) -> &Siv {
         let Self { keys, info_prefix, ciphers } = self;

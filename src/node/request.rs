@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// The 20 random bytes that are a store's identity: 8 of `SHARD`, 12 of `UNIQUE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreKey(pub [u8; 20]);
 
 /// The 16 random bytes of a lock id.
@@ -332,6 +332,34 @@ impl Operation<'_> {
             | Self::DeletePrefix { .. }
             | Self::ReadMany { .. }
             | Self::DeleteMany { .. } => (None, None),
+        }
+    }
+
+    /// Puts another key in the place of the one it asks by; nothing happens if it does not ask by key.
+    pub fn set_key(&mut self, new: StoreKey) {
+        match self {
+            Self::Read { target, .. }
+            | Self::BeginModify { target, .. }
+            | Self::CompleteModify { target, .. }
+            | Self::CancelModify { target, .. }
+            | Self::Delete { target }
+            | Self::Increment { target, .. }
+            | Self::Touch { target, .. } => {
+                if let Target::Key(key) = target {
+                    *key = new;
+                }
+            }
+            Self::Update { key, .. } => *key = new,
+            Self::CreateNamed { .. }
+            | Self::Put { .. }
+            | Self::Lookup { .. }
+            | Self::Rename { .. }
+            | Self::Authorize { .. }
+            | Self::Create { .. }
+            | Self::List { .. }
+            | Self::DeletePrefix { .. }
+            | Self::ReadMany { .. }
+            | Self::DeleteMany { .. } => {}
         }
     }
 

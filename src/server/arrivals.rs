@@ -51,10 +51,16 @@ impl Server {
             begin = end;
             let first = self.connections.get(id).and_then(|connection| {
                 let (head_limits, settings, keyring) = (&fixed.head_limits, &fixed.settings, &mut self.keyring);
-                let mut context = Context { head_limits, settings, door: &doors[connection.door], keyring };
-                connection.intake.whole_request(bytes, &mut context)
+                let context = Context { head_limits, settings, door: &doors[connection.door], keyring };
+                connection.intake.whole_request(bytes, &context)
             });
             arrivals.push((id, Arrived { bytes, first }));
+        }
+        let firsts = arrivals.iter().filter_map(|(_, arrived)| arrived.first.as_ref());
+        self.keyring.look_up_ahead(firsts.filter_map(|request| request.prepared.sealed()));
+        for (_, arrived) in &mut arrivals {
+            // One whose id does not open is read again in its turn, and refused.
+            arrived.first.take_if(|request| request.prepared.open(&mut self.keyring).is_err());
         }
         let firsts = arrivals.iter().filter_map(|(_, arrived)| arrived.first.as_ref());
         self.node.look_up_ahead(firsts.filter_map(|request| request.prepared.store()));

@@ -193,8 +193,8 @@ impl Intake {
 
     /// The request at the start of `bytes`, if it is there whole, does not come in chunks and is not to be refused, and if nothing has been
     /// made of these bytes yet; anything else is for [`Self::next`], which would say the same of it. Nothing is changed, so that several
-    /// can be read before the first is served.
-    pub fn whole_request<'b>(&self, bytes: &'b [u8], context: &mut Context<'b, '_>) -> Option<WholeRequest<'b>> {
+    /// can be read before the first is served. Its store id is not opened yet ([`Prepared::open`]).
+    pub fn whole_request<'b>(&self, bytes: &'b [u8], context: &Context<'b, '_>) -> Option<WholeRequest<'b>> {
         if bytes.is_empty() || !matches!(self.phase, Phase::Head) || self.scanned != 0 {
             return None;
         }
@@ -207,7 +207,7 @@ impl Intake {
             BodyFraming::Chunked => return None,
         };
         let body = bytes[*head_bytes..].get(..body_bytes)?;
-        let prepared = api::prepare(head, context.door, context.settings, context.keyring).ok()?;
+        let prepared = api::prepare_sealed(head, context.door, context.settings).ok()?;
         if body_bytes > prepared.body_limit() {
             return None;
         }

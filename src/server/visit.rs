@@ -297,8 +297,13 @@ impl Server {
     ) -> usize {
         let Some(connection) = self.connections.get(id) else { return 0 };
         let (head_limits, settings, keyring) = (&fixed.head_limits, &fixed.settings, &mut self.keyring);
-        let mut context = Context { head_limits, settings, door, keyring };
-        let Some(mut first) = connection.intake.whole_request(bytes, &mut context) else { return 0 };
+        let context = Context { head_limits, settings, door, keyring };
+        let mut read = |bytes| {
+            let mut request = connection.intake.whole_request(bytes, &context)?;
+            // One whose id does not open is read again in its turn, and refused.
+            request.prepared.open(context.keyring).is_ok().then_some(request)
+        };
+        let Some(mut first) = read(bytes) else { return 0 };
         if first.bytes == bytes.len() || *quota == 1 {
             return self.serve_one(now, id, &mut first, quota);
         }
@@ -306,7 +311,7 @@ impl Server {
         let mut rest = &bytes[first.bytes..];
         requests.push(first);
         while requests.len() < LOOKED_UP_AHEAD_MAX.min(*quota as usize) {
-            let Some(request) = connection.intake.whole_request(rest, &mut context) else { break };
+            let Some(request) = read(rest) else { break };
             rest = &rest[request.bytes..];
             requests.push(request);
         }

@@ -583,3 +583,37 @@ fn what_many_send_at_once_is_answered_to_each() {
         }
     }
 }
+
+/// Their keys are looked up together before the first store id is opened.
+#[test]
+fn customers_who_ask_at_once_get_what_is_theirs_alone() {
+    const CONNECTIONS: usize = 40;
+    let daemon = Daemon::start(&["--rate-limit=0"]);
+    let asked_by = |customer: usize, path: &str, body: &str| {
+        let text = String::from_utf8(request("POST", path, "", body)).unwrap();
+        text.replace("X-Customer-ID: c", &format!("X-Customer-ID: c-{customer}")).into_bytes()
+    };
+    let ids: Vec<String> = (0..CONNECTIONS)
+        .map(|number| daemon.ask(&asked_by(number, "/api/v1/create", &format!("of {number}"))))
+        .map(|answer| String::from_utf8(answer.body).unwrap())
+        .collect();
+    let mut connections: Vec<Connection> = (0..CONNECTIONS).map(|_| daemon.connect()).collect();
+    wait_until("all are in", || metric(&daemon, "bbd_connections") >= CONNECTIONS as f64);
+    for round in 0..3 {
+        daemon.freeze();
+        for (number, connection) in connections.iter_mut().enumerate() {
+            // Every third one asks for its neighbour's, in front of its own.
+            let own = asked_by(number, &format!("/api/v1/snapshot/{}", ids[number]), "");
+            let others = asked_by(number, &format!("/api/v1/snapshot/{}", ids[(number + 1) % CONNECTIONS]), "");
+            connection.send(&if number % 3 == round { [others, own].concat() } else { own });
+        }
+        daemon.signal(Signal::CONT);
+        for (number, connection) in connections.iter_mut().enumerate() {
+            if number % 3 == round {
+                assert_eq!(answer(connection).status, 400, "{number}");
+            }
+            let own = answer(connection);
+            assert_eq!((own.status, own.body), (200, format!("of {number}").into_bytes()), "{number}");
+        }
+    }
+}

@@ -51,7 +51,12 @@ pub(super) fn ask_at(
     let text = head_text(method, target, headers);
     let (head, length) = parse_head(text.as_bytes(), &mut 0, &LIMITS).unwrap().unwrap();
     assert_eq!(length, text.len());
-    let mut prepared = prepare(&head, &door, &SETTINGS, &mut keyring())?;
+    let prepared = prepare(&head, &door, &SETTINGS, &mut keyring());
+    // Whether the store id is opened with the rest or afterwards makes no difference.
+    let opened_later = prepare_sealed(&head, &door, &SETTINGS)
+        .and_then(|mut prepared| prepared.open(&mut keyring()).map(|()| format!("{prepared:?}")));
+    assert_eq!(opened_later.ok(), prepared.as_ref().ok().map(|prepared| format!("{prepared:?}")));
+    let mut prepared = prepared?;
     let call = prepared.call(ConnectionId(1), body)?;
     Ok(format!("{call:?}"))
 }

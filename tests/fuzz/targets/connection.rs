@@ -215,7 +215,8 @@ impl World {
         let mut context =
             Context { head_limits: &LIMITS, settings: &SETTINGS, door: &Door::Main, keyring: &mut self.keyring };
         // What is read ahead is just what comes.
-        let ahead = intake.whole_request(&input[*used..], &mut context);
+        let ahead = intake.whole_request(&input[*used..], &context);
+        let ahead = ahead.and_then(|mut request| request.prepared.open(context.keyring).is_ok().then_some(request));
         let ahead = ahead.map(|request| (request.bytes, format!("{:?} {:?}", request.prepared, request.body)));
         let (consumed, step) = intake.next(&input[*used..], scratch, &mut context);
         if let Some(ahead) = ahead {
