@@ -205,8 +205,9 @@ impl World {
         if connection.places[0] == STRANGER {
             return;
         }
-        connection.kernels.borrow_mut().pipes[end].flying_bytes += bytes.len();
+        let written_bytes = bytes.len();
         if connection.hole {
+            connection.kernels.borrow_mut().pipes[end].flying_bytes += written_bytes;
             return;
         }
         let mut ends = None;
@@ -215,6 +216,8 @@ impl World {
             self.tell(|_| format!("{tampering:?} of connection {id}"));
             ends = self.tamper(id, end, tampering, &mut bytes);
         }
+        // What is taken out on the way was acknowledged there; what is added was never in the sender's buffer.
+        self.connections[&id].kernels.borrow_mut().pipes[end].flying_bytes += bytes.len().min(written_bytes);
         let wire = &mut self.wires[self.connections[&id].places[end]];
         if end == 0 && bytes.starts_with(b"POST /internal/") && bytes.len() < 4096 {
             if wire.old_requests.len() >= 8 {
@@ -222,7 +225,6 @@ impl World {
             }
             wire.old_requests.push_back(bytes.clone());
         }
-        // What is added was never in the sender's buffer.
         if bytes.len() > 1 && self.net_rng.chance(self.profile.split) {
             let rest = bytes.split_off(1 + self.net_rng.index(bytes.len() - 1));
             self.takes_off(id, end, Flight::Bytes(bytes));
