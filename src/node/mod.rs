@@ -457,6 +457,7 @@ impl Node {
         self.status = NodeStatus { stores: 0, memory_bytes: 0, tombstones: 0, names: 0, ..self.status };
         if let Some(peering) = &mut self.peering {
             peering.stream = None;
+            peering.primary_since = None;
             peering.applied = 0;
             peering.followed_locks.clear();
             peering.follower = Follower::None;

@@ -161,7 +161,9 @@ pub(super) struct Peering {
     pub(super) acked_number: u64,
     pub(super) acked_since: Instant,
     pub(super) followed_locks: OwnMap<u32, FollowedLock>,
-    /// This node was primary of this stream, up to this change, and what it has lost of it has not been counted yet.
+    /// The first epoch it was primary of since it last began with nothing.
+    pub(super) primary_since: Option<u32>,
+    /// This node was primary from this epoch on, up to this change, and what it has lost of it has not been counted yet.
     pub(super) was_primary: Option<(StreamId, u64)>,
     pub(super) promotion: Option<(RequestId, Instant)>,
 
@@ -221,6 +223,7 @@ impl Peering {
             acked_number: u64::MAX,
             acked_since: Instant::ZERO,
             followed_locks: OwnMap::default(),
+            primary_since: None,
             was_primary: None,
             promotion: None,
             alone_at: now.monotonic + patience,
@@ -537,11 +540,12 @@ impl Node {
     /// The peer promoted itself without this node: what this node has beyond the common history is worth nothing.
     fn step_down(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
         let number = self.peer().backlog.last();
+        let since = self.peer().primary_since;
         self.refuse_all_waiting(now, outbox);
         self.forget_everything(now);
         let old_epoch = std::mem::replace(&mut self.epoch, epoch);
         let peering = self.peer();
-        let former = StreamId { epoch: old_epoch, primary: peering.incarnation };
+        let former = StreamId { epoch: since.unwrap_or(old_epoch), primary: peering.incarnation };
         peering.was_primary = Some((former, number));
         peering.handover_until = None;
         self.enter_role(now, Role::Joining, outbox);
@@ -587,6 +591,7 @@ impl Node {
         }
         let epoch = self.epoch;
         let peering = self.peer();
+        peering.primary_since.get_or_insert(epoch);
         peering.base = peering.applied;
         // One that was primary before and begins anew has nothing of what it had.
         let base = peering.base;

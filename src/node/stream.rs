@@ -235,8 +235,10 @@ impl Node {
             let is_on_its_way = matches!(peering.follower, Follower::Snapshot(_) | Follower::Finishing(_));
             // What it says it said before it had heard of the snapshot that is under way to it.
             if !(peering.begin_is_safe && is_on_its_way) {
-                // Whoever was primary before this node has lost what comes behind; of another history everything is lost.
-                let common = if is_ours || peering.previous == Some(stream) { base } else { 0 };
+                // Whoever was primary before this node, and had begun before, has lost what comes behind; of another history everything is lost.
+                let is_common =
+                    |previous: StreamId| previous.primary == stream.primary && previous.epoch >= stream.epoch;
+                let common = if is_ours || peering.previous.is_some_and(is_common) { base } else { 0 };
                 begin_snapshot(peering, epoch, common, outbox);
             }
             return;

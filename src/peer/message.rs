@@ -48,7 +48,7 @@ pub enum Message<'a> {
     },
     /// To a primary: let me follow. I hold your changes up to `number`; or I hold nothing, and was primary of another epoch.
     Join {
-        /// The epoch of the stream it follows, or was primary of; 0 if there is none.
+        /// The epoch of the stream it follows, or the first it was primary of since it had nothing before; 0 if there is none.
         epoch: u32,
         /// The incarnation of that stream's primary, or its own.
         primary: u64,

@@ -194,3 +194,30 @@ fn a_primary_that_began_with_nothing_has_nothing_in_common_with_the_other() {
     assert_eq!(pair.lost(0), changes);
     pair.check_equal();
 }
+
+/// It had handed over, and was made primary again by force before the other node knew that it was.
+#[test]
+fn what_a_former_primary_had_in_common_may_be_of_an_earlier_epoch_of_its_own() {
+    let mut pair = pair_with_a_lock();
+    pair.asks_to_promote(1);
+    pair.run_ms(3);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Secondary));
+    pair.cut();
+    let common = pair.changes(1);
+    pair.tell(0, Input::Promote { id: RequestId(1 << 20), force: true });
+    pair.ask(0, put("alone", b"x"));
+    let alone = pair.changes(0) - common;
+    // All that the other node hears is that there is a newer epoch.
+    let (epoch, incarnation) = {
+        let node = pair.nodes[0].as_ref().unwrap();
+        (node.status().epoch, node.incarnation())
+    };
+    let message = Message::Heartbeat { epoch, sent_at_ns: 1 };
+    pair.tell(1, Input::PeerMessage { incarnation, message });
+    pair.tell(1, Input::Promote { id: RequestId(1 << 21), force: true });
+    pair.connect();
+    pair.run_ms(300);
+    assert_eq!((pair.role(0), pair.role(1)), (Role::Secondary, Role::Primary));
+    assert_eq!(pair.lost(0), alone);
+    pair.check_equal();
+}
