@@ -179,13 +179,20 @@ impl Node {
     }
 
     /// The other node did not take over in time: this one goes on.
-    pub(super) fn abort_handover(&mut self, now: Now, outbox: &mut dyn Outbox) {
-        let peering = self.peering.as_mut().expect("only with a peer");
-        peering.handover_until = None;
-        let held = std::mem::take(&mut peering.held);
+    pub(super) fn abort_handover(&mut self, outbox: &mut dyn Outbox) {
+        self.peering.as_mut().expect("only with a peer").handover_until = None;
         outbox.send_peer(Message::HandoverRefused { epoch: self.epoch });
         outbox.event(Event::HandoverAborted);
-        for Held { request, bytes } in held {
+    }
+
+    /// Does what was held for a handover that did not come about. At the end of a turn and not before: what has ended the handover may
+    /// go on to end this primary, and nobody is to be told that something was done that is lost the moment after.
+    pub(super) fn serve_held(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        let Some(peering) = &mut self.peering else { return };
+        if peering.handover_until.is_some() {
+            return;
+        }
+        for Held { request, bytes } in std::mem::take(&mut peering.held) {
             self.repeat_request(now, request, &bytes, outbox);
         }
     }

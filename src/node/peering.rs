@@ -414,7 +414,7 @@ impl Node {
         outbox.event(Event::PeerRestarted);
         match self.peer().role {
             Role::Primary => {
-                self.lose_follower(now, outbox);
+                self.lose_follower(outbox);
                 self.abandon_forwarded(now, outbox);
             }
             Role::Secondary => self.become_primary(now, "the peer has restarted", outbox),
@@ -627,7 +627,7 @@ impl Node {
     /// The peer has heard of a newer epoch, whose primary is gone, and has nothing itself: this node goes on with what it has, in
     /// an epoch that is newer still.
     fn outbid(&mut self, now: Now, epoch: u32, outbox: &mut dyn Outbox) {
-        self.lose_follower(now, outbox);
+        self.lose_follower(outbox);
         self.epoch = epoch;
         let peering = self.peer();
         peering.applied = peering.backlog.last();
@@ -666,7 +666,7 @@ impl Node {
             }
             Role::Primary => {
                 if peering.handover_until.is_some_and(|until| until <= now.monotonic) {
-                    self.abort_handover(now, outbox);
+                    self.abort_handover(outbox);
                 }
                 if self.peer().lease_until <= now.monotonic {
                     self.refuse_withheld(outbox);

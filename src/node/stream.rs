@@ -89,6 +89,7 @@ impl Node {
 
     /// The end of a turn: everything to be sent is handed out, changes in batches, then what follows by itself.
     pub(super) fn on_end_of_turn(&mut self, now: Now, outbox: &mut dyn Outbox) {
+        self.serve_held(now, outbox);
         let epoch = self.epoch;
         let Some(peering) = &mut self.peering else { return };
         if !peering.link_up {
@@ -347,7 +348,7 @@ impl Node {
     }
 
     /// Nobody follows any more.
-    pub(super) fn lose_follower(&mut self, now: Now, outbox: &mut dyn Outbox) {
+    pub(super) fn lose_follower(&mut self, outbox: &mut dyn Outbox) {
         self.refuse_withheld(outbox);
         let peering = self.peering.as_mut().expect("only with a peer");
         if peering.follower != Follower::None {
@@ -357,7 +358,7 @@ impl Node {
         peering.snapshot_owed = false;
         peering.backlog.clear();
         if self.is_handing_over() {
-            self.abort_handover(now, outbox);
+            self.abort_handover(outbox);
         }
     }
 
@@ -368,8 +369,9 @@ impl Node {
         let is_over = peering.backlog.bytes() > peering.config.backlog_limit_bytes;
         if is_over && peering.follower != Follower::None && !planted::is(Bug::BacklogUnbounded) {
             outbox.event(Event::BacklogOverflow);
-            self.lose_follower(now, outbox);
+            self.lose_follower(outbox);
             self.peering.as_mut().expect("only with a peer").snapshot_owed = true;
+            self.serve_held(now, outbox);
         }
     }
 }

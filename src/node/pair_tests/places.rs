@@ -221,3 +221,28 @@ fn what_a_former_primary_had_in_common_may_be_of_an_earlier_epoch_of_its_own() {
     assert_eq!(pair.lost(0), alone);
     pair.check_equal();
 }
+
+/// What ends a handover may end the primary as well: then nothing of what was held for it is done and lost at once.
+#[test]
+fn what_was_held_for_a_handover_is_not_done_by_a_primary_that_steps_down() {
+    for (role, is_done) in [(Role::Primary, false), (Role::Joining, true)] {
+        let mut pair = pair_with_a_lock();
+        pair.reaches[1] = false;
+        pair.ask(0, put("unacknowledged", b"x"));
+        let (epoch, incarnation) =
+            (pair.nodes[0].as_ref().unwrap().status().epoch, pair.nodes[1].as_ref().unwrap().incarnation());
+        pair.tell(0, Input::PeerMessage { incarnation, message: Message::Handover { epoch } });
+        let held = pair.ask(0, put("held", b"y"));
+        assert!(pair.answer(held).is_none());
+        // The other node has restarted.
+        let epoch = if is_done { epoch } else { epoch + 1 };
+        let message = Message::Status { role, epoch, number: 1 };
+        pair.tell(0, Input::PeerMessage { incarnation: incarnation + 1, message });
+        let answer = pair.answer(held);
+        if is_done {
+            assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+        } else {
+            assert!(matches!(answer, Some(Err(Refusal::LeaderChanged))), "{answer:?}");
+        }
+    }
+}
