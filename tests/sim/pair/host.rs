@@ -152,6 +152,8 @@ pub(crate) struct Sent {
 #[derive(Default)]
 pub(crate) struct Said {
     pub(crate) answers: Vec<(u64, Heard, u32)>,
+    /// So many of them, the first ones, are the other node's: it did what was asked, even if this one is primary by now.
+    pub(crate) passed_on: usize,
     order: u32,
     pub(crate) messages: Vec<Sent>,
     pub(crate) events: Vec<Event>,

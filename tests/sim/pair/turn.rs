@@ -117,7 +117,9 @@ impl World {
                         self.ledger.branches[branch].was_heard = true;
                     }
                 }
+                let is_passed_on = matches!(message, Message::Forwarded { .. });
                 node.handle(now, Input::PeerMessage { incarnation: *from, message }, &mut said);
+                said.passed_on = if is_passed_on { said.answers.len() } else { 0 };
             }
         }
         // Those clients that wait are served in one turn, as far as a turn goes.
@@ -206,7 +208,7 @@ impl World {
             Some((sent.order, *self.hosts[place].forwarded.get(forward)?, heard.clone()))
         };
         let mut all: Vec<(u32, u64, Heard)> = said.messages.iter().filter_map(forwarded).collect();
-        all.extend(said.answers.iter().map(|(id, heard, order)| (*order, *id, heard.clone())));
+        all.extend(said.answers.iter().skip(said.passed_on).map(|(id, heard, order)| (*order, *id, heard.clone())));
         all.sort_unstable_by_key(|(order, ..)| *order);
         for (_, id, heard) in all {
             let is_done = heard.result.is_ok() || matches!(heard.result, Err(Refusal::NotFound));
