@@ -208,7 +208,11 @@ impl World {
             Some((sent.order, *self.hosts[place].forwarded.get(forward)?, heard.clone()))
         };
         let mut all: Vec<(u32, u64, Heard)> = said.messages.iter().filter_map(forwarded).collect();
-        all.extend(said.answers.iter().skip(said.passed_on).map(|(id, heard, order)| (*order, *id, heard.clone())));
+        // What the other node did may be known already, from its own turn.
+        let is_known = |id: &u64| self.asks.get(id).is_some_and(|ask| ask.done_in.is_some());
+        let answers = said.answers.iter().enumerate();
+        let answers = answers.filter(|(place, (id, ..))| *place >= said.passed_on || !is_known(id));
+        all.extend(answers.map(|(_, answer)| answer).map(|(id, heard, order)| (*order, *id, heard.clone())));
         all.sort_unstable_by_key(|(order, ..)| *order);
         for (_, id, heard) in all {
             let is_done = heard.result.is_ok() || matches!(heard.result, Err(Refusal::NotFound));
